@@ -1,0 +1,3 @@
+//! The `reputation-gateway` command.
+
+fn main() {}
