@@ -6,7 +6,18 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use governor::middleware::NoOpMiddleware;
+use governor::nanos::Nanos;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota, RateLimiter};
 use jiff::Timestamp;
+
+use crate::units::Rate;
+
+/// A rate limit that runs by a [`Clock`].
+pub type Bucket = RateLimiter<NotKeyed, InMemoryState, Clock, NoOpMiddleware<Nanos>>;
+
+const BEFORE_START: Duration = Duration::from_hours(365 * 24);
 
 /// A source of wall time and of monotonic time; clones share it.
 #[derive(Clone, Debug)]
@@ -45,12 +56,20 @@ impl Clock {
         }
     }
 
-    /// Monotonic time since this clock was made.
+    /// Monotonic time since a year before this clock was made: a fact from before the start has its place on it too.
     pub fn elapsed(&self) -> Duration {
-        match &self.0 {
-            Source::System(origin) => origin.elapsed(),
-            Source::Manual(hands) => hands.lock().unwrap_or_else(PoisonError::into_inner).elapsed,
-        }
+        BEFORE_START
+            + match &self.0 {
+                Source::System(origin) => origin.elapsed(),
+                Source::Manual(hands) => hands.lock().unwrap_or_else(PoisonError::into_inner).elapsed,
+            }
+    }
+
+    /// A full rate limit that runs by this clock.
+    pub fn bucket(&self, rate: Rate) -> Bucket {
+        let pace = rate.per.length() / rate.count.get();
+        let quota = Quota::with_period(pace).expect("the largest rate leaves a microsecond to each").allow_burst(rate.count);
+        RateLimiter::direct_with_clock(quota, self.clone())
     }
 
     /// Turns a manual clock forward, wall and monotonic time alike. A system clock goes its own way.
@@ -67,5 +86,13 @@ impl Clock {
         if let Source::Manual(hands) = &self.0 {
             hands.lock().unwrap_or_else(PoisonError::into_inner).wall = wall;
         }
+    }
+}
+
+impl governor::clock::Clock for Clock {
+    type Instant = Nanos;
+
+    fn now(&self) -> Nanos {
+        self.elapsed().into()
     }
 }

@@ -29,6 +29,11 @@ pub struct Rate {
     pub per: Period,
 }
 
+impl Rate {
+    /// More in a period than this has no meaning here, and would make the pace a fraction of a nanosecond.
+    const MOST: NonZeroU32 = NonZeroU32::new(1_000_000).expect("not zero");
+}
+
 /// The period of a [`Rate`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Period {
@@ -125,9 +130,13 @@ impl FromStr for Rate {
     type Err = NotAQuantity;
 
     fn from_str(text: &str) -> Result<Self, NotAQuantity> {
-        let wrong = || NotAQuantity { text: text.to_owned(), wanted: "a rate of at least one, such as \"10/s\", \"60/min\" or \"1000/h\"" };
+        let wrong =
+            || NotAQuantity { text: text.to_owned(), wanted: "a rate from 1 to 1000000, such as \"10/s\", \"60/min\" or \"1000/h\"" };
         let (count, period) = text.split_once('/').ok_or_else(wrong)?;
-        let count = count.trim().parse().map_err(|_| wrong())?;
+        let count: NonZeroU32 = count.trim().parse().map_err(|_| wrong())?;
+        if count > Self::MOST {
+            return Err(wrong());
+        }
         let per = Period::ALL.iter().find(|(_, name, _)| *name == period.trim()).ok_or_else(wrong)?.0;
         Ok(Self { count, per })
     }
@@ -199,7 +208,7 @@ mod tests {
         for text in ["", "1KB", "-1", "1.5MiB", "99999999999GiB"] {
             assert!(text.parse::<ByteSize>().is_err(), "{text:?}");
         }
-        for text in ["", "10", "0/s", "10/day", "-1/s"] {
+        for text in ["", "10", "0/s", "10/day", "-1/s", "1000001/s"] {
             assert!(text.parse::<Rate>().is_err(), "{text:?}");
         }
         let error = "soon".parse::<Span>().expect_err("no length of time");

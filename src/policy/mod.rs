@@ -1,3 +1,8 @@
 //! Pure decisions: values in, an enum out, and `now` is an argument.
 
+pub mod decide;
+pub mod decision;
+pub mod entitlement;
+pub mod evidence;
 pub mod money;
+pub mod pricing;

@@ -2,6 +2,9 @@
 
 mod ids;
 mod number;
+mod operation;
+pub mod record;
 
 pub use ids::{EnterpriseId, NotAnEnterpriseId};
 pub use number::{NotE164, PhoneNumber};
+pub use operation::{NoRoute, Operation, PriceClass, Route, route};

@@ -17,6 +17,14 @@ pub struct PhoneNumber(u64);
 pub struct NotE164;
 
 impl PhoneNumber {
+    /// Reads a path segment that was decoded once: a caller who encodes before an SDK does leaves `%2B` for the plus.
+    pub fn from_segment(segment: &str) -> Result<Self, NotE164> {
+        match segment.strip_prefix("%2B").or_else(|| segment.strip_prefix("%2b")) {
+            Some(digits) => format!("+{digits}").parse(),
+            None => segment.parse(),
+        }
+    }
+
     /// The digits as one whole number; E.164 has no leading zero, so nothing is lost.
     pub const fn digits(self) -> u64 {
         self.0
@@ -84,6 +92,16 @@ mod tests {
             "+１６０３５５５",
         ] {
             assert_eq!(text.parse::<PhoneNumber>(), Err(NotE164), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_plus_that_was_encoded_twice_is_a_plus() {
+        for segment in ["+16035551234", "%2B16035551234", "%2b16035551234"] {
+            assert_eq!(PhoneNumber::from_segment(segment), "+16035551234".parse());
+        }
+        for segment in ["%2B+16035551234", "%252B16035551234", "%2B", "++16035551234"] {
+            assert_eq!(PhoneNumber::from_segment(segment), Err(NotE164));
         }
     }
 

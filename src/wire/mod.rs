@@ -1,3 +1,6 @@
-//! HTTP in the product's own terms: what a target, a body, a header or an error looks like on the wire.
+//! HTTP in the product's own terms: what a target, a body, a wish or an error looks like on the wire.
 
 pub mod body;
+pub mod directives;
+pub mod problem;
+pub mod target;

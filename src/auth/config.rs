@@ -1,0 +1,157 @@
+//! Settings of callers.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use super::Caller;
+use crate::policy::entitlement::Enterprises;
+use crate::telnyx::EnterpriseId;
+use crate::units::Rate;
+
+/// `[auth]`: how callers are told apart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// How.
+    pub mode: Mode,
+    /// Open mode beyond loopback: every machine that reaches the address is trusted.
+    pub trusted_network: bool,
+    /// What callers without a `[[caller]]` of their own may do, in forward and open mode.
+    pub allow: Vec<Permission>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { mode: Mode::Keys, trusted_network: false, allow: vec![Permission::Fresh] }
+    }
+}
+
+/// How callers are told apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Callers hold gateway keys; the upstream key is the gateway's.
+    #[default]
+    Keys,
+    /// Each caller's own Telnyx key goes upstream, and has its own part of the cache.
+    Forward,
+    /// No key is needed; the upstream key is the gateway's.
+    Open,
+}
+
+/// What a caller may do beyond reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Permission {
+    /// Ask for fresh data.
+    Fresh,
+}
+
+/// `[[caller]]`: one service that holds keys.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CallerConfig {
+    /// The name in the ledger, metrics and logs.
+    pub name: String,
+    /// The SHA-256 of its key, or a list of them while keys are rotated.
+    pub key_sha256: OneOrMany<KeyDigest>,
+    /// The enterprises it may see; all of them if not given.
+    pub enterprises: Option<Vec<EnterpriseId>>,
+    /// Where its simplified paths go.
+    pub default_enterprise: Option<EnterpriseId>,
+    /// What it may do beyond reading.
+    #[serde(default)]
+    pub allow: Vec<Permission>,
+    /// How often it may ask for fresh data.
+    pub fresh_rate: Option<Rate>,
+}
+
+impl CallerConfig {
+    /// A caller with one key and nothing else.
+    pub fn new(name: &str, key: KeyDigest) -> Self {
+        Self {
+            name: name.to_owned(),
+            key_sha256: OneOrMany::One(key),
+            enterprises: None,
+            default_enterprise: None,
+            allow: Vec::new(),
+            fresh_rate: None,
+        }
+    }
+
+    pub(super) fn caller(&self) -> Caller {
+        Caller {
+            name: Arc::from(self.name.as_str()),
+            enterprises: self.enterprises.clone().map_or(Enterprises::All, Enterprises::Only),
+            default_enterprise: self.default_enterprise,
+            allow: self.allow.clone(),
+        }
+    }
+}
+
+/// One value, or a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected the SHA-256 of a key as 64 hexadecimal digits, or a list of them; `key new` prints one")]
+pub enum OneOrMany<T> {
+    /// One.
+    One(T),
+    /// Several.
+    Many(Vec<T>),
+}
+
+impl<T> OneOrMany<T> {
+    /// All of them.
+    pub fn as_slice(&self) -> &[T] {
+        match self {
+            Self::One(value) => std::slice::from_ref(value),
+            Self::Many(values) => values,
+        }
+    }
+}
+
+/// The SHA-256 digest of a key: what the configuration holds instead of the key.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct KeyDigest(pub [u8; 32]);
+
+impl fmt::Display for KeyDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for KeyDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:02x}{:02x}…", self.0[0], self.0[1])
+    }
+}
+
+impl FromStr for KeyDigest {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = "expected the SHA-256 of a key as 64 hexadecimal digits; `key new` prints one";
+        if text.len() != 64 || !text.is_ascii() {
+            return Err(wrong);
+        }
+        let mut digest = [0; 32];
+        for (at, byte) in digest.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).map_err(|_| wrong)?;
+        }
+        Ok(Self(digest))
+    }
+}
+
+impl Serialize for KeyDigest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for KeyDigest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}

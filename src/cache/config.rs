@@ -1,0 +1,93 @@
+//! Settings of the cache.
+
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::Key;
+use crate::units::{ByteSize, Span};
+
+/// `[cache]`: how much is kept, and for how long.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// All copies together, with what keeping them takes.
+    pub max_size: ByteSize,
+    /// How long a record with data is fresh.
+    pub ttl: Span,
+    /// How long after that it is served while a free read renews it.
+    pub stale_while_revalidate: Span,
+    /// How long after that it stands in for an answer that cannot be had.
+    pub stale_if_error: Span,
+    /// How long a 404 is fresh.
+    pub negative_ttl: Span,
+    /// How long a record without data is fresh, and how long its first touch is not paid again.
+    pub null_ttl: Span,
+    /// How long a page of a list is fresh.
+    pub list_ttl: Span,
+    /// By which part of itself each lifetime is spread, down to shorter ones, so that copies made together do not end together.
+    pub ttl_jitter: Fraction,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            max_size: ByteSize(256 << 20),
+            ttl: Span(Duration::from_hours(1)),
+            stale_while_revalidate: Span(Duration::from_mins(10)),
+            stale_if_error: Span(Duration::from_hours(7 * 24)),
+            negative_ttl: Span(Duration::from_mins(5)),
+            null_ttl: Span(Duration::from_hours(6)),
+            list_ttl: Span(Duration::from_secs(30)),
+            ttl_jitter: Fraction(0.1),
+        }
+    }
+}
+
+/// A number from 0 to 1.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "f64")]
+pub struct Fraction(f64);
+
+impl TryFrom<f64> for Fraction {
+    type Error = &'static str;
+
+    fn try_from(value: f64) -> Result<Self, Self::Error> {
+        if (0.0..=1.0).contains(&value) { Ok(Self(value)) } else { Err("expected a number from 0.0 to 1.0") }
+    }
+}
+
+impl Config {
+    /// After this a copy cannot be served in any way.
+    pub(super) fn longest_life(&self) -> Duration {
+        self.ttl.0.max(self.null_ttl.0).max(self.negative_ttl.0) + self.stale_while_revalidate.0.max(self.stale_if_error.0)
+    }
+
+    /// `ttl`, shortened by a part that depends on the key alone: reproducible, and no two numbers alike.
+    pub(super) fn jittered(&self, ttl: Duration, key: &Key) -> Duration {
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(key);
+        #[allow(clippy::cast_precision_loss, reason = "the spread need not be exact")]
+        let part = hash as f64 / u64::MAX as f64;
+        ttl.mul_f64(1.0 - self.ttl_jitter.0 * part)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::entitlement::Partition;
+
+    #[test]
+    fn lifetimes_are_spread_downwards_and_reproducibly() {
+        let config = Config::default();
+        let enterprise = "6a09cdc3-8948-47f0-aa62-74ac943d6c58".parse().expect("a UUID");
+        let lives: Vec<_> = (0..200)
+            .map(|n| Key { partition: Partition::SHARED, enterprise, number: format!("+1202555{n:04}").parse().expect("E.164") })
+            .map(|key| (config.jittered(config.ttl.0, &key), config.jittered(config.ttl.0, &key)))
+            .collect();
+        assert!(lives.iter().all(|(life, again)| life == again && *life <= config.ttl.0 && *life >= config.ttl.0.mul_f64(0.9)));
+        let distinct: std::collections::HashSet<_> = lives.iter().map(|(life, _)| life).collect();
+        assert!(distinct.len() > 190, "only {} lifetimes", distinct.len());
+    }
+}

@@ -1,0 +1,107 @@
+//! One copy of an answer.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode};
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+
+use crate::policy::decide::{Copy, Kind};
+use crate::telnyx::record::Reputation;
+
+/// What an answer said, before it is an entry.
+#[derive(Clone, Debug)]
+pub struct Content {
+    /// What kind of answer.
+    pub kind: Kind,
+    /// Telnyx's bytes.
+    pub body: Bytes,
+    /// When Telnyx refreshed the data.
+    pub refreshed_at: Option<Timestamp>,
+    /// How old the data was when it came, by the upstream's own clock.
+    pub data_age: Option<Duration>,
+}
+
+/// A copy, with what is needed to serve it and to judge its age. Times are monotonic.
+#[derive(Debug)]
+pub struct Entry {
+    /// What kind of answer.
+    pub kind: Kind,
+    /// Telnyx's bytes.
+    pub body: Bytes,
+    /// A strong validator of the bytes.
+    pub etag: HeaderValue,
+    refreshed_at: Option<Timestamp>,
+    data_age: Option<Duration>,
+    stored: Duration,
+    lifetime: Duration,
+}
+
+impl Content {
+    /// A number's record. `date` is the upstream's own time.
+    pub fn record(reputation: Reputation, body: Bytes, date: Option<Timestamp>) -> Self {
+        let kind = if reputation == Reputation::Null { Kind::Null } else { Kind::Data };
+        let refreshed_at = reputation.refreshed_at();
+        let data_age = date.zip(refreshed_at).map(|(now, at)| Duration::try_from(now.duration_since(at)).unwrap_or_default());
+        Self { kind, body, refreshed_at, data_age }
+    }
+
+    /// An answer that there is no such number.
+    pub fn missing(body: Bytes) -> Self {
+        Self { kind: Kind::Missing, body, refreshed_at: None, data_age: None }
+    }
+}
+
+impl Entry {
+    /// A copy of an answer that came at `stored` and is fresh for `lifetime`.
+    pub fn new(content: Content, stored: Duration, lifetime: Duration) -> Self {
+        let Content { kind, body, refreshed_at, data_age } = content;
+        Self { kind, etag: strong_etag(&body), body, refreshed_at, data_age, stored, lifetime }
+    }
+
+    /// The status it is served with.
+    pub fn status(&self) -> StatusCode {
+        match self.kind {
+            Kind::Data | Kind::Null => StatusCode::OK,
+            Kind::Missing => StatusCode::NOT_FOUND,
+        }
+    }
+
+    /// Time since Telnyx gave it.
+    pub fn age(&self, now: Duration) -> Duration {
+        now.saturating_sub(self.stored)
+    }
+
+    /// How long it stays fresh from now on; negative once it is stale. In whole seconds, as `Cache-Status` has it.
+    pub fn ttl_seconds(&self, now: Duration) -> i64 {
+        let seconds = |span: Duration| i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
+        seconds(self.lifetime) - seconds(self.age(now))
+    }
+
+    /// The copy as a decision sees it.
+    pub fn facts(&self, now: Duration) -> Copy {
+        let age = self.age(now);
+        Copy { kind: self.kind, age, lifetime: self.lifetime, data_age: self.data_age.map(|data_age| data_age + age) }
+    }
+
+    /// Whether this copy is to be kept rather than `other`, whose fetch began at `begun`.
+    pub(super) fn outdates(&self, other: &Self, begun: Duration) -> bool {
+        match (self.refreshed_at, other.refreshed_at) {
+            (Some(kept), Some(offered)) => kept > offered,
+            _ => self.stored > begun && other.kind != Kind::Data,
+        }
+    }
+
+    /// Bytes that keeping it takes: itself, its body, and what moka and the allocator add to each entry.
+    pub(super) fn weight(&self) -> u32 {
+        const UPKEEP: usize = 256;
+        u32::try_from(size_of::<Self>() + self.body.len() + self.etag.len() + UPKEEP).unwrap_or(u32::MAX)
+    }
+}
+
+fn strong_etag(body: &[u8]) -> HeaderValue {
+    let digest = Sha256::digest(body);
+    let half = u128::from_be_bytes(digest[..16].try_into().expect("half of 32 bytes"));
+    HeaderValue::from_str(&format!("\"{half:032x}\"")).expect("hexadecimal digits in quotes")
+}

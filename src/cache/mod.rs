@@ -1,0 +1,193 @@
+//! What is remembered of the numbers: copies of answers, lists, and which calls were paid for.
+//!
+//! Copies live in moka, bounded by their weight. Freshness is judged by `policy` on ages that come from the gateway's own
+//! clock; moka only bounds. Its `get_with` is not used: what fills the cache may cost money and has its own single flight.
+
+mod calls;
+mod config;
+mod entry;
+mod lists;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use moka::notification::RemovalCause;
+use moka::ops::compute::Op;
+use moka::policy::EvictionPolicy;
+use moka::sync::Cache as Moka;
+
+pub use calls::{Calls, PaidCalls};
+pub use config::Config;
+pub use entry::{Content, Entry};
+pub use lists::{ListKey, Lists};
+
+use crate::policy::decide::Kind;
+use crate::policy::entitlement::Partition;
+use crate::telnyx::{EnterpriseId, PhoneNumber};
+
+/// Whose copy of which number. Simplified and scoped paths meet here: the enterprise is always known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// Who may read it.
+    pub partition: Partition,
+    /// The enterprise.
+    pub enterprise: EnterpriseId,
+    /// The number.
+    pub number: PhoneNumber,
+}
+
+/// Told of every copy that leaves.
+pub type OnEviction = Arc<dyn Fn(Eviction) + Send + Sync>;
+
+/// Why a copy left without having been replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Eviction {
+    /// For want of room.
+    Size,
+    /// It was too old to be served even in place of an error.
+    Expired,
+}
+
+impl Eviction {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Size, Self::Expired];
+
+    /// The word in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Size => "size",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+/// The copies.
+#[derive(Clone)]
+pub struct Cache {
+    entries: Moka<Key, Arc<Entry>>,
+    config: Config,
+}
+
+impl Cache {
+    /// An empty cache.
+    pub fn new(config: &Config, on_eviction: OnEviction) -> Self {
+        let evicted = move |_: Arc<Key>, _: Arc<Entry>, cause| match cause {
+            RemovalCause::Size => on_eviction(Eviction::Size),
+            RemovalCause::Expired => on_eviction(Eviction::Expired),
+            RemovalCause::Explicit | RemovalCause::Replaced => {}
+        };
+        let entries = Moka::builder()
+            .max_capacity(config.max_size.0 as u64)
+            .weigher(|_: &Key, entry: &Arc<Entry>| entry.weight())
+            // The default policy may refuse a new entry in favour of popular ones; an answer that was paid for is kept.
+            .eviction_policy(EvictionPolicy::lru())
+            .time_to_live(config.longest_life())
+            .eviction_listener(evicted)
+            .build();
+        Self { entries, config: config.clone() }
+    }
+
+    /// The copy of an answer, however old.
+    pub fn get(&self, key: &Key) -> Option<Arc<Entry>> {
+        self.entries.get(key)
+    }
+
+    /// Makes an entry of an answer that came at `stored` (monotonic), and keeps it unless something newer is kept already.
+    /// `begun` is when its fetch began.
+    pub fn store(&self, key: Key, content: Content, begun: Duration, stored: Duration) -> Arc<Entry> {
+        let lifetime = self.config.lifetime(content.kind, &key);
+        let entry = Arc::new(Entry::new(content, stored, lifetime));
+        self.entries.entry(key).and_compute_with(|kept| match kept {
+            Some(kept) if kept.value().outdates(&entry, begun) => Op::Nop,
+            _ => Op::Put(Arc::clone(&entry)),
+        });
+        entry
+    }
+
+    /// How many copies there are, and how many bytes they count for; exact once pending upkeep has run, which this does.
+    pub fn size(&self) -> (u64, u64) {
+        self.entries.run_pending_tasks();
+        (self.entries.entry_count(), self.entries.weighted_size())
+    }
+}
+
+impl std::fmt::Debug for Cache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cache").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl Config {
+    fn lifetime(&self, kind: Kind, key: &Key) -> Duration {
+        let ttl = match kind {
+            Kind::Data => self.ttl,
+            Kind::Null => self.null_ttl,
+            Kind::Missing => self.negative_ttl,
+        };
+        self.jittered(ttl.0, key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::telnyx::record::Reputation;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn cache() -> Cache {
+        Cache::new(&Config::default(), Arc::new(|_| {}))
+    }
+
+    fn key() -> Key {
+        let enterprise = "6a09cdc3-8948-47f0-aa62-74ac943d6c58".parse().expect("a UUID");
+        Key { partition: Partition::SHARED, enterprise, number: "+16035551234".parse().expect("E.164") }
+    }
+
+    fn data(refreshed_at: &str, body: &'static str) -> Content {
+        let reputation = Reputation::Stored(Some(refreshed_at.parse().expect("a time")));
+        Content::record(reputation, body.into(), None)
+    }
+
+    #[test]
+    fn newer_data_is_not_overwritten_by_older() {
+        let cache = cache();
+        cache.store(key(), data("2026-03-02T00:00:00Z", "new"), SECOND, 2 * SECOND);
+        cache.store(key(), data("2026-03-01T00:00:00Z", "old"), 3 * SECOND, 4 * SECOND);
+        assert_eq!(cache.get(&key()).expect("kept").body, "new");
+        cache.store(key(), data("2026-03-03T00:00:00Z", "newer"), 3 * SECOND, 4 * SECOND);
+        assert_eq!(cache.get(&key()).expect("kept").body, "newer");
+    }
+
+    #[test]
+    fn an_absence_that_was_seen_before_the_data_came_does_not_replace_it() {
+        let cache = cache();
+        cache.store(key(), data("2026-03-02T00:00:00Z", "new"), SECOND, 3 * SECOND);
+        cache.store(key(), Content::missing("gone".into()), 2 * SECOND, 4 * SECOND);
+        assert_eq!(cache.get(&key()).expect("kept").body, "new");
+        cache.store(key(), Content::missing("gone".into()), 4 * SECOND, 5 * SECOND);
+        assert_eq!(cache.get(&key()).expect("kept").body, "gone");
+    }
+
+    #[test]
+    fn copies_are_bounded_by_their_weight_and_new_ones_are_let_in() {
+        let config = Config { max_size: crate::units::ByteSize(64 * 1024), ..Config::default() };
+        let evicted = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&evicted);
+        let cache = Cache::new(&config, Arc::new(move |why| seen.lock().expect("unpoisoned").push(why)));
+        for n in 0..1_000_u64 {
+            let number = format!("+1202555{n:04}").parse().expect("E.164");
+            let newest = Key { number, ..key() };
+            cache.store(newest, data("2026-03-02T00:00:00Z", "x"), SECOND, SECOND);
+            cache.size();
+            assert!(cache.get(&newest).is_some(), "entry {n} was not let in");
+        }
+        let (entries, bytes) = cache.size();
+        assert!(bytes <= 64 * 1024 && entries > 0, "{entries} entries of {bytes} bytes");
+        let evicted = evicted.lock().expect("unpoisoned");
+        assert!(evicted.iter().all(|why| *why == Eviction::Size));
+        assert_eq!(entries + evicted.len() as u64, 1_000);
+    }
+}

@@ -1,0 +1,137 @@
+//! Single flight: of all who want the same thing at once, one fetches it and the others get what it got.
+//!
+//! The leader's work runs in a task of its own and ends by [`Lead::land`]. A leader that is dropped before (a panic, a
+//! stopped runtime) leaves its followers with [`Crashed`], and the key free: nobody repeats the work on its behalf.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+type Aloft<K, T> = HashMap<K, watch::Receiver<Option<T>>>;
+
+/// The flights under way. There are never more than connections and background reads, which have limits of their own.
+#[derive(Debug)]
+pub struct Flights<K, T>(Arc<Mutex<Aloft<K, T>>>);
+
+impl<K, T> Clone for Flights<K, T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+/// A place on a flight.
+#[derive(Debug)]
+pub enum Seat<K: Eq + Hash, T> {
+    /// The first: does the work.
+    Lead(Lead<K, T>),
+    /// A later one: waits for it.
+    Follow(Follow<T>),
+}
+
+/// The duty to do the work and to land.
+#[derive(Debug)]
+pub struct Lead<K: Eq + Hash, T> {
+    flights: Flights<K, T>,
+    key: K,
+    sender: watch::Sender<Option<T>>,
+}
+
+/// A wait for somebody else's work.
+#[derive(Clone, Debug)]
+pub struct Follow<T>(watch::Receiver<Option<T>>);
+
+/// The leader ended without a result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the work that was waited for ended without a result")]
+pub struct Crashed;
+
+impl<K, T> Default for Flights<K, T> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<K: Clone + Eq + Hash, T: Clone> Flights<K, T> {
+    /// Leads the key's flight if none is under way, else follows it.
+    pub fn board(&self, key: &K) -> Seat<K, T> {
+        let mut aloft = self.aloft();
+        if let Some(flight) = aloft.get(key) {
+            return Seat::Follow(Follow(flight.clone()));
+        }
+        let (sender, receiver) = watch::channel(None);
+        aloft.insert(key.clone(), receiver);
+        Seat::Lead(Lead { flights: self.clone(), key: key.clone(), sender })
+    }
+
+    /// Follows the key's flight if one is under way.
+    pub fn follow(&self, key: &K) -> Option<Follow<T>> {
+        self.aloft().get(key).cloned().map(Follow)
+    }
+}
+
+impl<K, T> Flights<K, T> {
+    fn aloft(&self) -> MutexGuard<'_, Aloft<K, T>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K: Eq + Hash, T> Lead<K, T> {
+    /// A wait for this very flight, for the caller who began it and whose connection may end before it does.
+    pub fn follow(&self) -> Follow<T> {
+        Follow(self.sender.subscribe())
+    }
+
+    /// Ends the flight: all who follow get `result`.
+    pub fn land(self, result: T) {
+        self.sender.send_replace(Some(result));
+    }
+}
+
+impl<K: Eq + Hash, T> Drop for Lead<K, T> {
+    fn drop(&mut self) {
+        self.flights.aloft().remove(&self.key);
+    }
+}
+
+impl<T: Clone> Follow<T> {
+    /// Waits until the flight ends.
+    pub async fn landed(mut self) -> Result<T, Crashed> {
+        let result = self.0.wait_for(Option::is_some).await.map_err(|_| Crashed)?;
+        result.clone().ok_or(Crashed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lead(flights: &Flights<u8, u8>) -> Lead<u8, u8> {
+        match flights.board(&1) {
+            Seat::Lead(lead) => lead,
+            Seat::Follow(_) => panic!("a flight is under way"),
+        }
+    }
+
+    #[tokio::test]
+    async fn all_who_come_while_one_leads_get_its_result() {
+        let flights = Flights::default();
+        let leader = lead(&flights);
+        let Seat::Follow(follower) = flights.board(&1) else { panic!("two leaders") };
+        let own = leader.follow();
+        leader.land(7);
+        assert_eq!((follower.landed().await, own.landed().await), (Ok(7), Ok(7)));
+        assert!(flights.follow(&1).is_none(), "the key is free again");
+    }
+
+    #[tokio::test]
+    async fn a_leader_that_crashes_frees_the_key_and_tells_its_followers() {
+        let flights = Flights::default();
+        let leader = lead(&flights);
+        let follower = flights.follow(&1).expect("under way");
+        drop(leader);
+        assert_eq!(follower.landed().await, Err(Crashed));
+        drop(lead(&flights));
+    }
+}

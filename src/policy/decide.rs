@@ -1,0 +1,301 @@
+//! The two tables of what a read does: values in, the next action out.
+//!
+//! The caller acts, adds to [`Facts`] what it learnt, and asks again; every action but an end adds a fact, so the
+//! asking ends. Nothing here reads a clock, a cache or a ledger: all ages are arguments. The same function serves
+//! requests, and anybody who wants to know what a request would do.
+//!
+//! Every free read is a look at the enterprise's *list*, never the number's own GET. That GET is free only while
+//! data is stored for the number, and what was known of it may have changed since; the list never costs anything.
+
+use std::time::Duration;
+
+use super::decision::{Decision, Reason};
+use super::pricing::Billable;
+
+/// What the caller wants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "independent wishes of one request, each with its own field on the wire")]
+pub struct Want {
+    /// `fresh=true`.
+    pub fresh: bool,
+    /// Whether this request may cost anything at all: HEAD and `no-cache` may not.
+    pub may_bill: bool,
+    /// `no-cache`: a free read, whatever is stored.
+    pub no_cache: bool,
+    /// `only-if-cached`: nothing goes upstream.
+    pub only_if_cached: bool,
+    /// `max-age`: nothing older; with `fresh`, data this young needs no new check.
+    pub max_age: Option<Duration>,
+    /// An error rather than a substitute.
+    pub strict: bool,
+}
+
+/// What kind of answer a copy is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A record with data.
+    Data,
+    /// A record whose `reputation_data` is null.
+    Null,
+    /// There is no such number.
+    Missing,
+}
+
+/// A copy of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Copy {
+    /// What kind of answer.
+    pub kind: Kind,
+    /// Time since Telnyx gave it.
+    pub age: Duration,
+    /// How long it counts as fresh.
+    pub lifetime: Duration,
+    /// Time since Telnyx refreshed its data, if it says.
+    pub data_age: Option<Duration>,
+}
+
+/// What a free look at the list said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// The number is there, with data this old.
+    Data(Option<Duration>),
+    /// The number is there, without data: its next GET is billed.
+    Null,
+    /// The enterprise has no such number.
+    Missing,
+    /// The answer does not tell: the filter was ignored, or the body is not a list.
+    Inconclusive,
+    /// No answer.
+    Failed,
+}
+
+/// All that a decision depends on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// What the caller wants.
+    pub want: Want,
+    /// Whether the caller may ask for fresh data.
+    pub may_fresh: bool,
+    /// The copy at hand when the request came.
+    pub copy: Option<Copy>,
+    /// Time since a call for this number was billed.
+    pub paid_ago: Option<Duration>,
+    /// Time since a billable call for this number was sent whose outcome is unknown.
+    pub unknown_ago: Option<Duration>,
+    /// Whether a billable call for this number is under way.
+    pub in_flight: bool,
+    /// What a free look said, once there was one.
+    pub probe: Option<Probe>,
+    /// What refused a purchase, once one was tried.
+    pub refused: Option<Reason>,
+}
+
+/// What a refusal does when there is a copy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnDenied {
+    /// Serves the copy, and says what was refused.
+    #[default]
+    Cached,
+    /// Answers with the error.
+    Reject,
+}
+
+/// What a plain read of a number without stored data does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FirstTouch {
+    /// Takes a hold and sends the GET, which Telnyx bills.
+    #[default]
+    Bill,
+    /// Serves the null record from the free list.
+    Free,
+}
+
+/// The operator's choices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Data younger than this needs no new check.
+    pub min_age: Duration,
+    /// How long an unknown outcome bars another billable call.
+    pub unknown_window: Duration,
+    /// What a refusal does when there is a copy.
+    pub on_denied: OnDenied,
+    /// What a plain read of a number without data does.
+    pub first_touch: FirstTouch,
+    /// How long after its lifetime a copy is served while a free read renews it.
+    pub stale_while_revalidate: Duration,
+    /// How long after its lifetime a copy stands in for an answer that cannot be had.
+    pub stale_if_error: Duration,
+    /// How long a paid null keeps the next first touch from being paid.
+    pub null_ttl: Duration,
+}
+
+/// What to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Answer with what the probe brought, else with the copy.
+    Serve(Decision),
+    /// Answer with the copy, and renew it by a free read afterwards.
+    ServeStale,
+    /// Look at the list, then ask again.
+    Probe,
+    /// Wait for the billable call under way and answer with its result.
+    Join,
+    /// Take a hold and send the number's GET; a refusal is a fact, then ask again.
+    Buy(Billable),
+    /// Answer with an error.
+    Refuse(Reason),
+}
+
+/// Upstream's clock and ours may differ, and its times may be cut to whole seconds.
+pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
+
+impl Copy {
+    fn is_fresh(&self) -> bool {
+        self.age < self.lifetime
+    }
+
+    fn within(&self, grace: Duration) -> bool {
+        self.age < self.lifetime + grace
+    }
+
+    fn hit(&self) -> Decision {
+        match self.kind {
+            Kind::Data => Decision::Hit,
+            Kind::Null => Decision::Null,
+            Kind::Missing => Decision::NotFound,
+        }
+    }
+}
+
+/// The next action for a read of one number.
+pub fn decide(facts: &Facts, policy: &Policy) -> Action {
+    if let Some(reason) = facts.refused {
+        return refuse(reason, facts, policy);
+    }
+    if facts.want.only_if_cached {
+        return only_cached(facts, policy);
+    }
+    if facts.want.fresh && facts.want.may_bill { fresh(facts, policy) } else { read(facts, policy) }
+}
+
+/// `fresh=true`, in the order in which money is kept: permission, age, a call under way, an unknown outcome, and only then the purchase.
+fn fresh(facts: &Facts, policy: &Policy) -> Action {
+    if !facts.may_fresh {
+        return refuse(Reason::NotPermitted, facts, policy);
+    }
+    let young = policy.min_age.max(facts.want.max_age.unwrap_or_default());
+    let is_young = |age: Option<Duration>| age.is_some_and(|age| age < young);
+    let paid = is_young(facts.paid_ago);
+    match (facts.probe, facts.copy) {
+        (Some(Probe::Data(age)), _) if paid || is_young(age) => return Action::Serve(recovered_or(Decision::Cooldown, age, facts)),
+        (Some(Probe::Null), _) if paid => return Action::Serve(Decision::Cooldown),
+        (None, Some(copy)) if copy.kind != Kind::Missing && (paid || is_young(copy.data_age)) => return Action::Serve(Decision::Cooldown),
+        _ => {}
+    }
+    if facts.in_flight {
+        return Action::Join;
+    }
+    if paid {
+        // The answer is paid for and no longer at hand. It is stored at Telnyx, where it can be read for nothing.
+        return match facts.probe {
+            None => Action::Probe,
+            Some(Probe::Inconclusive) => Action::Buy(Billable::FirstTouch),
+            Some(Probe::Missing) => Action::Serve(Decision::NotFound),
+            Some(_) => refuse(Reason::Upstream, facts, policy),
+        };
+    }
+    if facts.unknown_ago.is_some_and(|ago| ago < policy.unknown_window) {
+        return match facts.probe {
+            None => Action::Probe,
+            Some(Probe::Data(age)) if is_newer(age, facts) => Action::Serve(Decision::Recovered),
+            Some(_) => refuse(Reason::OutcomeUnknown, facts, policy),
+        };
+    }
+    Action::Buy(Billable::Fresh)
+}
+
+/// Data newer than an unknown call was sent shows that the call worked.
+fn recovered_or(otherwise: Decision, data_age: Option<Duration>, facts: &Facts) -> Decision {
+    if is_newer(data_age, facts) { Decision::Recovered } else { otherwise }
+}
+
+fn is_newer(data_age: Option<Duration>, facts: &Facts) -> bool {
+    data_age.zip(facts.unknown_ago).is_some_and(|(age, sent)| age <= sent + CLOCK_TOLERANCE)
+}
+
+/// `only-if-cached`: a usable copy or nothing.
+fn only_cached(facts: &Facts, policy: &Policy) -> Action {
+    match facts.copy {
+        Some(copy) if copy.is_fresh() => Action::Serve(copy.hit()),
+        Some(copy) if copy.kind == Kind::Data && copy.within(policy.stale_while_revalidate) => Action::Serve(Decision::Stale),
+        _ => Action::Refuse(Reason::NotInCache),
+    }
+}
+
+/// A plain read.
+fn read(facts: &Facts, policy: &Policy) -> Action {
+    let want = facts.want;
+    if let Some(probe) = facts.probe {
+        return after_probe(probe, facts, policy);
+    }
+    let young_enough = |copy: &Copy| !want.no_cache && want.max_age.is_none_or(|limit| copy.age <= limit);
+    match facts.copy.filter(young_enough) {
+        Some(copy) if copy.is_fresh() => Action::Serve(copy.hit()),
+        Some(copy) if copy.kind == Kind::Data && copy.within(policy.stale_while_revalidate) => Action::ServeStale,
+        _ if facts.in_flight => Action::Join,
+        _ => Action::Probe,
+    }
+}
+
+fn after_probe(probe: Probe, facts: &Facts, policy: &Policy) -> Action {
+    let barred = facts.unknown_ago.is_some_and(|ago| ago < policy.unknown_window);
+    match probe {
+        Probe::Data(age) => {
+            let otherwise = if facts.copy.is_some() { Decision::Revalidated } else { Decision::Probe };
+            Action::Serve(recovered_or(otherwise, age, facts))
+        }
+        Probe::Missing => Action::Serve(Decision::NotFound),
+        Probe::Null if serves_null(facts, policy) => Action::Serve(Decision::Null),
+        Probe::Failed => stale_or(Reason::Upstream, facts, policy),
+        Probe::Inconclusive if !facts.want.may_bill => stale_or(Reason::Upstream, facts, policy),
+        Probe::Null | Probe::Inconclusive if barred => refuse(Reason::OutcomeUnknown, facts, policy),
+        Probe::Null | Probe::Inconclusive => Action::Buy(Billable::FirstTouch),
+    }
+}
+
+/// Whether a null record is the answer: by policy, by the request's own wish, or because that null was paid for a short while ago.
+pub fn serves_null(facts: &Facts, policy: &Policy) -> bool {
+    keeps_null(facts, policy) || !facts.want.may_bill
+}
+
+/// Whether a null record from the free list may be kept as the number's answer.
+pub fn keeps_null(facts: &Facts, policy: &Policy) -> bool {
+    policy.first_touch == FirstTouch::Free || facts.paid_ago.is_some_and(|ago| ago < policy.null_ttl)
+}
+
+/// A refusal of billable work is answered with the copy, if there is one and neither the caller nor the operator wants the error.
+fn refuse(reason: Reason, facts: &Facts, policy: &Policy) -> Action {
+    let substitute = !facts.want.strict && policy.on_denied == OnDenied::Cached && reason != Reason::NotInCache;
+    if substitute && facts.copy.is_some_and(|copy| stands_in(&copy, policy)) {
+        Action::Serve(reason.decision())
+    } else {
+        Action::Refuse(reason)
+    }
+}
+
+/// A free read that failed is answered with the copy, whatever the policy for refusals.
+fn stale_or(reason: Reason, facts: &Facts, policy: &Policy) -> Action {
+    if facts.copy.is_some_and(|copy| stands_in(&copy, policy)) { Action::Serve(Decision::Stale) } else { Action::Refuse(reason) }
+}
+
+fn stands_in(copy: &Copy, policy: &Policy) -> bool {
+    match copy.kind {
+        Kind::Data | Kind::Null => copy.within(policy.stale_if_error),
+        Kind::Missing => copy.is_fresh(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

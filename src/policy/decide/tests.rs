@@ -1,0 +1,218 @@
+//! The tables row by row, and what holds for every row.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const MINUTE: Duration = Duration::from_mins(1);
+const HOUR: Duration = Duration::from_hours(1);
+
+fn policy() -> Policy {
+    Policy {
+        min_age: HOUR,
+        unknown_window: 2 * MINUTE,
+        on_denied: OnDenied::Cached,
+        first_touch: FirstTouch::Bill,
+        stale_while_revalidate: 10 * MINUTE,
+        stale_if_error: 24 * HOUR,
+        null_ttl: 6 * HOUR,
+    }
+}
+
+fn plain() -> Facts {
+    Facts { want: Want { may_bill: true, ..Want::default() }, may_fresh: true, ..Facts::default() }
+}
+
+fn fresh() -> Facts {
+    Facts { want: Want { fresh: true, ..plain().want }, ..plain() }
+}
+
+fn copy(kind: Kind, age: Duration) -> Option<Copy> {
+    Some(Copy { kind, age, lifetime: HOUR, data_age: Some(age + 2 * HOUR) })
+}
+
+fn decided(facts: Facts) -> Action {
+    decide(&facts, &policy())
+}
+
+#[test]
+fn a_plain_read_is_answered_from_what_is_at_hand_or_looks_at_the_list() {
+    use Action::{Probe, Serve, ServeStale};
+    for (at_hand, action) in [
+        (copy(Kind::Data, MINUTE), Serve(Decision::Hit)),
+        (copy(Kind::Null, MINUTE), Serve(Decision::Null)),
+        (copy(Kind::Missing, MINUTE), Serve(Decision::NotFound)),
+        (copy(Kind::Data, HOUR + MINUTE), ServeStale),
+        (copy(Kind::Null, HOUR + MINUTE), Probe),
+        (copy(Kind::Missing, HOUR + MINUTE), Probe),
+        (copy(Kind::Data, 2 * HOUR), Probe),
+        (None, Probe),
+    ] {
+        assert_eq!(decided(Facts { copy: at_hand, ..plain() }), action, "{at_hand:?}");
+    }
+    assert_eq!(decided(Facts { in_flight: true, ..plain() }), Action::Join);
+}
+
+#[test]
+fn a_look_at_the_list_ends_a_plain_read_or_leads_to_its_first_touch() {
+    let old = copy(Kind::Data, 2 * HOUR);
+    for (probe, at_hand, action) in [
+        (Probe::Data(None), None, Action::Serve(Decision::Probe)),
+        (Probe::Data(None), old, Action::Serve(Decision::Revalidated)),
+        (Probe::Missing, None, Action::Serve(Decision::NotFound)),
+        (Probe::Null, None, Action::Buy(Billable::FirstTouch)),
+        (Probe::Inconclusive, None, Action::Buy(Billable::FirstTouch)),
+        (Probe::Failed, None, Action::Refuse(Reason::Upstream)),
+        (Probe::Failed, old, Action::Serve(Decision::Stale)),
+        (Probe::Failed, copy(Kind::Data, 26 * HOUR), Action::Refuse(Reason::Upstream)),
+    ] {
+        assert_eq!(decided(Facts { probe: Some(probe), copy: at_hand, ..plain() }), action, "{probe:?} {at_hand:?}");
+    }
+}
+
+#[test]
+fn a_null_that_was_paid_for_is_not_paid_for_again() {
+    let null = Facts { probe: Some(Probe::Null), ..plain() };
+    assert_eq!(decided(Facts { paid_ago: Some(5 * HOUR), ..null }), Action::Serve(Decision::Null));
+    assert_eq!(decided(Facts { paid_ago: Some(7 * HOUR), ..null }), Action::Buy(Billable::FirstTouch));
+    assert_eq!(decided(Facts { unknown_ago: Some(MINUTE), ..null }), Action::Refuse(Reason::OutcomeUnknown));
+    let free = Policy { first_touch: FirstTouch::Free, ..policy() };
+    assert_eq!(decide(&null, &free), Action::Serve(Decision::Null));
+}
+
+#[test]
+fn fresh_keeps_money_in_the_order_of_the_table() {
+    let old = copy(Kind::Data, MINUTE);
+    let young = Some(Copy { data_age: Some(MINUTE), ..old.expect("a copy") });
+    let everything = Facts { may_fresh: false, copy: young, in_flight: true, unknown_ago: Some(MINUTE), ..fresh() };
+    assert_eq!(decided(everything), Action::Serve(Decision::NotPermitted));
+    assert_eq!(decided(Facts { may_fresh: true, ..everything }), Action::Serve(Decision::Cooldown));
+    assert_eq!(decided(Facts { may_fresh: true, copy: old, ..everything }), Action::Join);
+    assert_eq!(decided(Facts { may_fresh: true, copy: old, in_flight: false, ..everything }), Action::Probe);
+    assert_eq!(decided(Facts { copy: old, ..fresh() }), Action::Buy(Billable::Fresh));
+    assert_eq!(decided(Facts { copy: copy(Kind::Missing, MINUTE), ..fresh() }), Action::Buy(Billable::Fresh));
+}
+
+#[test]
+fn an_unknown_outcome_is_recovered_by_newer_data_and_else_bars_another_call() {
+    let unknown = Facts { unknown_ago: Some(MINUTE), copy: None, ..fresh() };
+    let probed = |probe| Facts { probe: Some(probe), ..unknown };
+    assert_eq!(decided(probed(Probe::Data(Some(MINUTE)))), Action::Serve(Decision::Recovered));
+    assert_eq!(decided(probed(Probe::Data(Some(3 * HOUR)))), Action::Refuse(Reason::OutcomeUnknown));
+    assert_eq!(decided(probed(Probe::Failed)), Action::Refuse(Reason::OutcomeUnknown));
+    assert_eq!(decided(Facts { unknown_ago: Some(3 * MINUTE), ..unknown }), Action::Buy(Billable::Fresh));
+    let impatient = Policy { min_age: Duration::ZERO, ..policy() };
+    assert_eq!(decide(&probed(Probe::Data(Some(MINUTE))), &impatient), Action::Serve(Decision::Recovered));
+}
+
+#[test]
+fn what_was_paid_for_and_lost_is_read_for_nothing() {
+    let paid = Facts { paid_ago: Some(MINUTE), ..fresh() };
+    assert_eq!(decided(paid), Action::Probe);
+    assert_eq!(decided(Facts { probe: Some(Probe::Data(None)), ..paid }), Action::Serve(Decision::Cooldown));
+    assert_eq!(decided(Facts { probe: Some(Probe::Null), ..paid }), Action::Serve(Decision::Cooldown));
+    assert_eq!(decided(Facts { probe: Some(Probe::Failed), ..paid }), Action::Refuse(Reason::Upstream));
+    assert_eq!(decided(Facts { paid_ago: Some(2 * HOUR), ..paid }), Action::Buy(Billable::Fresh));
+}
+
+#[test]
+fn the_callers_own_age_makes_a_longer_cooldown_and_never_a_shorter_one() {
+    let old = copy(Kind::Data, MINUTE);
+    let aged = |hours: u64| Facts { want: Want { max_age: Some(Duration::from_hours(hours)), ..fresh().want }, copy: old, ..fresh() };
+    assert_eq!(decided(aged(3)), Action::Serve(Decision::Cooldown));
+    assert_eq!(decided(aged(0)), Action::Buy(Billable::Fresh));
+}
+
+#[test]
+fn a_refusal_is_answered_from_the_copy_unless_somebody_wants_the_error() {
+    let refused = Facts { refused: Some(Reason::BudgetExhausted), copy: copy(Kind::Data, MINUTE), ..fresh() };
+    assert_eq!(decided(refused), Action::Serve(Decision::BudgetExhausted));
+    assert_eq!(decided(Facts { copy: None, ..refused }), Action::Refuse(Reason::BudgetExhausted));
+    let strict = Facts { want: Want { strict: true, ..refused.want }, ..refused };
+    assert_eq!(decided(strict), Action::Refuse(Reason::BudgetExhausted));
+    let reject = Policy { on_denied: OnDenied::Reject, ..policy() };
+    assert_eq!(decide(&refused, &reject), Action::Refuse(Reason::BudgetExhausted));
+    let unseen = Facts { probe: Some(Probe::Null), copy: None, want: plain().want, ..refused };
+    assert_eq!(decided(unseen), Action::Refuse(Reason::BudgetExhausted), "a number that was never checked is no answer to a read");
+}
+
+#[test]
+fn a_request_that_may_not_bill_gets_what_is_free() {
+    let free = Facts { want: Want { fresh: true, may_bill: false, no_cache: true, ..Want::default() }, ..plain() };
+    assert_eq!(decided(Facts { copy: copy(Kind::Data, MINUTE), ..free }), Action::Probe);
+    assert_eq!(decided(Facts { probe: Some(Probe::Null), ..free }), Action::Serve(Decision::Null));
+    assert_eq!(decided(Facts { probe: Some(Probe::Inconclusive), ..free }), Action::Refuse(Reason::Upstream));
+}
+
+fn ages() -> impl Strategy<Value = Duration> {
+    (0..30_u64 * 60).prop_map(Duration::from_mins)
+}
+
+fn any_copy() -> impl Strategy<Value = Copy> {
+    let kinds = prop_oneof![Just(Kind::Data), Just(Kind::Null), Just(Kind::Missing)];
+    (kinds, ages(), ages(), proptest::option::of(ages())).prop_map(|(kind, age, lifetime, data_age)| Copy { kind, age, lifetime, data_age })
+}
+
+fn any_probe() -> impl Strategy<Value = Probe> {
+    let data = proptest::option::of(ages()).prop_map(Probe::Data);
+    prop_oneof![data, Just(Probe::Null), Just(Probe::Missing), Just(Probe::Inconclusive), Just(Probe::Failed)]
+}
+
+prop_compose! {
+    fn any_want()(flags in any::<[bool; 5]>(), max_age in proptest::option::of(ages())) -> Want {
+        let [fresh, may_bill, no_cache, only_if_cached, strict] = flags;
+        Want { fresh, may_bill, no_cache, only_if_cached, max_age, strict }
+    }
+}
+
+prop_compose! {
+    fn any_facts()(
+        want in any_want(),
+        flags in any::<[bool; 2]>(),
+        copy in proptest::option::of(any_copy()),
+        paid_ago in proptest::option::of(ages()),
+        unknown_ago in proptest::option::of(ages()),
+    ) -> Facts {
+        let [may_fresh, in_flight] = flags;
+        Facts { want, may_fresh, copy, paid_ago, unknown_ago, in_flight, probe: None, refused: None }
+    }
+}
+
+proptest! {
+    #[test]
+    fn asking_again_ends_and_money_moves_only_where_it_may(start in any_facts(), probe in any_probe()) {
+        let policy = policy();
+        let mut facts = start;
+        for step in 0.. {
+            prop_assert!(step < 4, "still undecided: {facts:?}");
+            match decide(&facts, &policy) {
+                Action::Probe => {
+                    prop_assert!(facts.probe.is_none() && !facts.want.only_if_cached);
+                    facts.probe = Some(probe);
+                }
+                Action::Buy(operation) => {
+                    prop_assert!(facts.want.may_bill && !facts.want.only_if_cached && facts.refused.is_none());
+                    prop_assert!(operation == Billable::FirstTouch || facts.want.fresh && facts.may_fresh);
+                    if operation == Billable::Fresh {
+                        prop_assert!(facts.paid_ago.is_none_or(|ago| ago >= policy.min_age));
+                        prop_assert!(facts.unknown_ago.is_none_or(|ago| ago >= policy.unknown_window));
+                    }
+                    facts.refused = Some(Reason::BudgetExhausted);
+                }
+                Action::Serve(_) => {
+                    prop_assert!(facts.copy.is_some() || facts.probe.is_some(), "nothing to serve: {facts:?}");
+                    break;
+                }
+                Action::ServeStale => {
+                    prop_assert!(facts.copy.is_some());
+                    break;
+                }
+                Action::Join => {
+                    prop_assert!(facts.in_flight && !facts.want.only_if_cached);
+                    break;
+                }
+                Action::Refuse(_) => break,
+            }
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Every outcome a request can have, by name: the same word in the answer's header, the log and the metrics.
+
+/// How a request was decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Decision {
+    /// Answered from a fresh copy.
+    Hit,
+    /// Answered from a stale copy, within what the configuration allows.
+    Stale,
+    /// A copy was at hand; a free read replaced it first.
+    Revalidated,
+    /// Nothing was at hand; the number's own GET answered and was not billed.
+    Miss,
+    /// Nothing was at hand; the free list answered.
+    Probe,
+    /// The first GET of a number, which Telnyx bills.
+    FirstTouch,
+    /// The networks hold no data for the number, and asking again would be billed again.
+    Null,
+    /// The enterprise has no such number.
+    NotFound,
+    /// Fresh data was asked for, and the stored data is younger than a new check could be.
+    Cooldown,
+    /// Answered by another caller's billed call.
+    Collapsed,
+    /// A billed call whose outcome was unknown turned out to have worked.
+    Recovered,
+    /// A live check was paid for.
+    Billed,
+    /// A rate limit refused a billable call.
+    RateLimited,
+    /// A budget refused a billable call.
+    BudgetExhausted,
+    /// The caller may not do this.
+    NotPermitted,
+    /// All billable work is stopped.
+    KillSwitch,
+    /// The ledger cannot record a charge, so none is made.
+    LedgerUnavailable,
+    /// A billed call was sent and its outcome is not known yet.
+    OutcomeUnknown,
+    /// Telnyx, or the way there, failed.
+    UpstreamError,
+    /// Relayed: neither cached nor billable.
+    Passed,
+    /// The request is wrong.
+    BadRequest,
+    /// No key, or one that nobody holds.
+    Unauthenticated,
+    /// Only a cached answer was wanted, and there is none.
+    NotInCache,
+    /// A limit on work under way.
+    Overloaded,
+}
+
+impl Decision {
+    /// All of them.
+    pub const ALL: [Self; 24] = [
+        Self::Hit,
+        Self::Stale,
+        Self::Revalidated,
+        Self::Miss,
+        Self::Probe,
+        Self::FirstTouch,
+        Self::Null,
+        Self::NotFound,
+        Self::Cooldown,
+        Self::Collapsed,
+        Self::Recovered,
+        Self::Billed,
+        Self::RateLimited,
+        Self::BudgetExhausted,
+        Self::NotPermitted,
+        Self::KillSwitch,
+        Self::LedgerUnavailable,
+        Self::OutcomeUnknown,
+        Self::UpstreamError,
+        Self::Passed,
+        Self::BadRequest,
+        Self::Unauthenticated,
+        Self::NotInCache,
+        Self::Overloaded,
+    ];
+
+    /// The word in headers, logs and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Stale => "stale",
+            Self::Revalidated => "revalidated",
+            Self::Miss => "miss",
+            Self::Probe => "probe",
+            Self::FirstTouch => "first_touch",
+            Self::Null => "null",
+            Self::NotFound => "not_found",
+            Self::Cooldown => "cooldown",
+            Self::Collapsed => "collapsed",
+            Self::Recovered => "recovered",
+            Self::Billed => "billed",
+            Self::RateLimited => "rate_limited",
+            Self::BudgetExhausted => "budget_exhausted",
+            Self::NotPermitted => "not_permitted",
+            Self::KillSwitch => "kill_switch",
+            Self::LedgerUnavailable => "ledger_unavailable",
+            Self::OutcomeUnknown => "outcome_unknown",
+            Self::UpstreamError => "upstream_error",
+            Self::Passed => "passed",
+            Self::BadRequest => "bad_request",
+            Self::Unauthenticated => "unauthenticated",
+            Self::NotInCache => "not_in_cache",
+            Self::Overloaded => "overloaded",
+        }
+    }
+}
+
+/// Why something that could be served otherwise is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// The caller may not ask for fresh data.
+    NotPermitted,
+    /// A rate limit for billable calls.
+    RateLimited,
+    /// A budget, or that there is none.
+    BudgetExhausted,
+    /// The ledger cannot record a charge.
+    LedgerUnavailable,
+    /// A billed call's outcome is not known yet.
+    OutcomeUnknown,
+    /// Only a cached answer was wanted.
+    NotInCache,
+    /// Telnyx, or the way there, failed.
+    Upstream,
+}
+
+impl Reason {
+    /// The decision it makes.
+    pub const fn decision(self) -> Decision {
+        match self {
+            Self::NotPermitted => Decision::NotPermitted,
+            Self::RateLimited => Decision::RateLimited,
+            Self::BudgetExhausted => Decision::BudgetExhausted,
+            Self::LedgerUnavailable => Decision::LedgerUnavailable,
+            Self::OutcomeUnknown => Decision::OutcomeUnknown,
+            Self::NotInCache => Decision::NotInCache,
+            Self::Upstream => Decision::UpstreamError,
+        }
+    }
+}

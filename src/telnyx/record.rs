@@ -1,0 +1,150 @@
+//! What a body says, read by borrowing: whose record it is and when its data was last refreshed. The bytes stay as they came.
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{EnterpriseId, PhoneNumber};
+
+/// One number's record, as far as money and freshness depend on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The number it is of.
+    pub phone_number: PhoneNumber,
+    /// The enterprise it belongs to.
+    pub enterprise_id: EnterpriseId,
+    /// What is stored for it.
+    pub reputation: Reputation,
+}
+
+/// `reputation_data`: null until a check found something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reputation {
+    /// Nothing is stored: the next plain GET is billed.
+    Null,
+    /// Something is stored, refreshed then; the time can be null inside an object that is not.
+    Stored(Option<Timestamp>),
+}
+
+impl Reputation {
+    /// When the stored data was last refreshed.
+    pub fn refreshed_at(self) -> Option<Timestamp> {
+        match self {
+            Self::Null => None,
+            Self::Stored(at) => at,
+        }
+    }
+}
+
+/// A body that is not what its operation answers with.
+#[derive(Debug, thiserror::Error)]
+#[error("not the body this operation answers with: {0}")]
+pub struct NotARecord(#[from] serde_json::Error);
+
+/// Reads `{"data": number}`.
+pub fn document(body: &[u8]) -> Result<Record, NotARecord> {
+    let document: Document<Number> = serde_json::from_slice(body)?;
+    Ok(document.data.into())
+}
+
+/// One item of a list, with its bytes.
+#[derive(Debug)]
+pub struct Item {
+    /// What the item says.
+    pub record: Record,
+    /// The item in an envelope of its own: `{"data":…}` around its bytes as they came.
+    pub document: Bytes,
+}
+
+/// Reads `{"data": [number, …], …}`.
+pub fn list(body: &[u8]) -> Result<Vec<Item>, NotARecord> {
+    let list: Document<Vec<&RawValue>> = serde_json::from_slice(body)?;
+    list.data
+        .into_iter()
+        .map(|raw| {
+            let number: Number = serde_json::from_str(raw.get())?;
+            Ok(Item { record: number.into(), document: Bytes::from(format!(r#"{{"data":{}}}"#, raw.get())) })
+        })
+        .collect()
+}
+
+/// Reads the ids in a list of enterprises.
+pub fn enterprises(body: &[u8]) -> Result<Vec<EnterpriseId>, NotARecord> {
+    #[derive(Deserialize)]
+    struct Enterprise {
+        id: EnterpriseId,
+    }
+    let list: Document<Vec<Enterprise>> = serde_json::from_slice(body)?;
+    Ok(list.data.into_iter().map(|enterprise| enterprise.id).collect())
+}
+
+#[derive(Deserialize)]
+struct Document<T> {
+    data: T,
+}
+
+#[derive(Deserialize)]
+#[allow(clippy::struct_field_names, reason = "the names are the wire's")]
+struct Number {
+    phone_number: PhoneNumber,
+    enterprise_id: EnterpriseId,
+    // With a function of its own a field is required: a record without it is not whole.
+    #[serde(deserialize_with = "Option::deserialize")]
+    reputation_data: Option<Scores>,
+}
+
+#[derive(Deserialize)]
+struct Scores {
+    #[serde(default)]
+    last_refreshed_at: Option<Timestamp>,
+}
+
+impl From<Number> for Record {
+    fn from(number: Number) -> Self {
+        let reputation = match number.reputation_data {
+            None => Reputation::Null,
+            Some(scores) => Reputation::Stored(scores.last_refreshed_at),
+        };
+        Self { phone_number: number.phone_number, enterprise_id: number.enterprise_id, reputation }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: &str = r#""id":"5f0e","phone_number":"+16035551234","enterprise_id":"6a09cdc3-8948-47f0-aa62-74ac943d6c58""#;
+
+    fn reputation(data: &str) -> Result<Reputation, NotARecord> {
+        document(format!(r#"{{"data":{{{HEAD}{data},"newer_field":[1,2]}}}}"#).as_bytes()).map(|record| record.reputation)
+    }
+
+    #[test]
+    fn null_data_and_a_null_time_inside_data_are_told_apart() {
+        assert_eq!(reputation(r#","reputation_data":null"#).expect("whole"), Reputation::Null);
+        assert_eq!(reputation(r#","reputation_data":{"last_refreshed_at":null}"#).expect("whole"), Reputation::Stored(None));
+        assert_eq!(reputation(r#","reputation_data":{"spam_risk":"low"}"#).expect("whole"), Reputation::Stored(None));
+        let at: Timestamp = "2026-03-24T12:00:00Z".parse().expect("a time");
+        let stored = r#","reputation_data":{"spam_risk":"low","last_refreshed_at":"2026-03-24T12:00:00Z"}"#;
+        assert_eq!(reputation(stored).expect("whole"), Reputation::Stored(Some(at)));
+    }
+
+    #[test]
+    fn a_record_that_is_not_whole_is_no_record() {
+        for data in ["", r#","reputation_data":7"#, r#","reputation_data":{"last_refreshed_at":"yesterday"}"#] {
+            assert!(reputation(data).is_err(), "{data}");
+        }
+        for body in ["", "null", "[]", "<html>", r#"{"data":null}"#, r#"{"data":[]}"#, r#"{"errors":[]}"#] {
+            assert!(document(body.as_bytes()).is_err(), "{body}");
+        }
+    }
+
+    #[test]
+    fn an_item_of_a_list_keeps_its_bytes() {
+        let item = format!(r#"{{ {HEAD} , "reputation_data" : null,  "later": 1.50 }}"#);
+        let items = list(format!(r#"{{"data":[{item}],"meta":{{}}}}"#).as_bytes()).expect("a list");
+        assert_eq!(items[0].document, format!(r#"{{"data":{item}}}"#));
+        assert!(list(br#"{"data":[]}"#).expect("a list").is_empty());
+    }
+}

@@ -1,0 +1,205 @@
+//! Sends requests to Telnyx, and tells three ends apart: *answered*, *not sent*, *unknown*.
+//!
+//! A request is built here from a path of ours; nothing of a client's request comes near it but its trace context.
+//! Redirects are not followed: the key would go with them.
+
+mod config;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, DATE, HeaderName, HeaderValue, USER_AGENT, VIA};
+use http::uri::{PathAndQuery, Uri};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Incoming;
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::Client as HyperClient;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use jiff::Timestamp;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep, timeout_at};
+
+pub use config::{BaseUrl, Config};
+
+use crate::clock::{Bucket, Clock};
+
+/// An answer's body may be this long; a page of 250 records is a quarter of it.
+const MAX_BODY: usize = 1024 * 1024;
+
+/// The trace context of W3C.
+pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// The request's id, there and back.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// How a request ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// With a whole answer.
+    Answered(Answer),
+    /// Before any byte of it left: Telnyx does not know of it.
+    NotSent(NotSent),
+    /// After some of it may have left, without a whole answer.
+    Unknown(Lost),
+}
+
+/// A whole answer.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its fields.
+    pub headers: HeaderMap,
+    /// Its body, not encoded.
+    pub body: Bytes,
+    /// The upstream's own time, from `Date`.
+    pub date: Option<Timestamp>,
+    /// From the request's dispatch to the answer's head.
+    pub elapsed: Duration,
+}
+
+/// Why a request was not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotSent {
+    /// No connection could be made.
+    #[error("no connection to the upstream could be made")]
+    Unreachable,
+    /// The limits on work under way left no room in time.
+    #[error("the gateway's own limits on upstream requests left no room in time")]
+    Crowded,
+}
+
+/// How an answer was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Lost {
+    /// The connection ended before the answer was whole.
+    #[error("the connection to the upstream ended before its answer was whole")]
+    Cut,
+    /// The answer did not come in time.
+    #[error("the upstream did not answer in time")]
+    TimedOut,
+    /// The answer was longer than any answer is, or encoded although that was not asked for.
+    #[error("the upstream's answer is not one that was asked for")]
+    Unreadable,
+}
+
+/// What a request upstream carries besides its path.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// `Bearer …`, marked as sensitive.
+    pub authorization: HeaderValue,
+    /// The id of the request that caused it.
+    pub request_id: HeaderValue,
+    /// The caller's trace context.
+    pub traceparent: Option<HeaderValue>,
+}
+
+/// A pool of connections to Telnyx.
+#[derive(Clone, Debug)]
+pub struct Client {
+    http: HyperClient<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    base: BaseUrl,
+    timeout: Duration,
+    in_flight: Arc<Semaphore>,
+    rate: Arc<Bucket>,
+    clock: Clock,
+}
+
+impl Client {
+    /// A client that has not connected yet. Fails if the machine's certificates cannot be read.
+    pub fn new(config: &Config, clock: &Clock) -> std::io::Result<Self> {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_connect_timeout(Some(config.connect_timeout.0));
+        tcp.set_nodelay(true);
+        let tls = hyper_rustls::HttpsConnectorBuilder::new().with_provider_and_native_roots(rustls::crypto::ring::default_provider())?;
+        let connector = tls.https_or_http().enable_http1().enable_http2().wrap_connector(tcp);
+        let http = HyperClient::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .timer(TokioTimer::new())
+            .pool_max_idle_per_host(config.max_in_flight)
+            .build(connector);
+        Ok(Self {
+            http,
+            base: config.base_url.clone(),
+            timeout: config.timeout.0,
+            in_flight: Arc::new(Semaphore::new(config.max_in_flight)),
+            rate: Arc::new(clock.bucket(config.rate)),
+            clock: clock.clone(),
+        })
+    }
+
+    /// Gets a path below the base URL, with its query, both already encoded. Ends within the configured time.
+    pub async fn get(&self, path_and_query: &str, context: &Context) -> Outcome {
+        let deadline = Instant::now() + self.timeout;
+        let Ok(permit) = timeout_at(deadline, self.room()).await else { return Outcome::NotSent(NotSent::Crowded) };
+        let sent = Instant::now();
+        let exchange = async {
+            let response = self.http.request(self.request(path_and_query, context)).await;
+            let elapsed = sent.elapsed();
+            match response {
+                Ok(response) => read(response, elapsed).await,
+                Err(error) if error.is_connect() => Outcome::NotSent(NotSent::Unreachable),
+                Err(error) => {
+                    tracing::debug!(%error, "an exchange with the upstream was cut");
+                    Outcome::Unknown(Lost::Cut)
+                }
+            }
+        };
+        let outcome = timeout_at(deadline, exchange).await.unwrap_or(Outcome::Unknown(Lost::TimedOut));
+        drop(permit);
+        outcome
+    }
+
+    /// Waits for a place among the requests in flight, and for the rate to allow one more.
+    async fn room(&self) -> tokio::sync::SemaphorePermit<'_> {
+        let permit = self.in_flight.acquire().await.expect("the semaphore is never closed");
+        while let Err(until) = self.rate.check() {
+            sleep(until.wait_time_from(governor::clock::Clock::now(&self.clock))).await;
+        }
+        permit
+    }
+
+    fn request(&self, path_and_query: &str, context: &Context) -> Request<Empty<Bytes>> {
+        let mut request = Request::new(Empty::new());
+        *request.method_mut() = Method::GET;
+        *request.uri_mut() = self.base.join(path_and_query);
+        let headers = request.headers_mut();
+        headers.insert(AUTHORIZATION, context.authorization.clone());
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("reputation-gateway/", env!("CARGO_PKG_VERSION"))));
+        headers.insert(VIA, HeaderValue::from_static("1.1 reputation-gateway"));
+        headers.insert(REQUEST_ID, context.request_id.clone());
+        if let Some(traceparent) = &context.traceparent {
+            headers.insert(TRACEPARENT, traceparent.clone());
+        }
+        request
+    }
+}
+
+async fn read(response: Response<Incoming>, elapsed: Duration) -> Outcome {
+    let (parts, body) = response.into_parts();
+    if parts.headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
+        return Outcome::Unknown(Lost::Unreadable);
+    }
+    let body = match Limited::new(body, MAX_BODY).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => return Outcome::Unknown(Lost::Unreadable),
+        Err(_) => return Outcome::Unknown(Lost::Cut),
+    };
+    let date = parts.headers.get(DATE).and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
+    let date = date.and_then(|date| Timestamp::try_from(date).ok());
+    Outcome::Answered(Answer { status: parts.status, headers: parts.headers, body, date, elapsed })
+}
+
+impl BaseUrl {
+    fn join(&self, path_and_query: &str) -> Uri {
+        let whole: PathAndQuery = format!("{}{path_and_query}", self.prefix()).parse().expect("paths are built from encoded parts");
+        let mut parts = self.uri().clone().into_parts();
+        parts.path_and_query = Some(whole);
+        Uri::from_parts(parts).expect("a base URL has a scheme and an authority")
+    }
+}

@@ -1,0 +1,72 @@
+//! What a request's `Cache-Control` (RFC 9111, 5.2.1) and `Prefer` (RFC 7240) ask for.
+
+use std::time::Duration;
+
+use http::HeaderMap;
+use http::header::{CACHE_CONTROL, HeaderName};
+
+/// `Prefer` has no constant in the http crate.
+pub const PREFER: HeaderName = HeaderName::from_static("prefer");
+
+/// A request's wishes. Directives that are not listed here are ignored, as the RFC says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Directives {
+    /// `no-cache`: not without asking upstream first.
+    pub no_cache: bool,
+    /// `only-if-cached`: never ask upstream.
+    pub only_if_cached: bool,
+    /// `max-age`: nothing older.
+    pub max_age: Option<Duration>,
+    /// `Prefer: handling=strict`: an error rather than a substitute.
+    pub strict: bool,
+}
+
+impl Directives {
+    /// Reads them from the request's fields. Of two ages the smaller counts; one that is no number is read as 0, the safe way.
+    pub fn parse(headers: &HeaderMap) -> Self {
+        let mut found = Self::default();
+        for directive in members(headers, &CACHE_CONTROL) {
+            let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
+            match name.trim().to_ascii_lowercase().as_str() {
+                "no-cache" => found.no_cache = true,
+                "only-if-cached" => found.only_if_cached = true,
+                "max-age" => {
+                    let age = Duration::from_secs(value.trim().trim_matches('"').parse().unwrap_or(0));
+                    found.max_age = Some(found.max_age.map_or(age, |other| other.min(age)));
+                }
+                _ => {}
+            }
+        }
+        found.strict = members(headers, &PREFER).any(|wish| wish.replace([' ', '"'], "").eq_ignore_ascii_case("handling=strict"));
+        found
+    }
+}
+
+/// The members of a comma-separated field, over all its lines. None of the members read here may hold a quoted comma.
+fn members<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h str> {
+    let lines = headers.get_all(name).into_iter().filter_map(|line| line.to_str().ok());
+    lines.flat_map(|line| line.split([',', ';'])).map(str::trim).filter(|member| !member.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(fields: &[(&HeaderName, &str)]) -> Directives {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, value.parse().expect("a field value"));
+        }
+        Directives::parse(&headers)
+    }
+
+    #[test]
+    fn directives_are_read_in_any_case_and_over_several_lines() {
+        let found = parsed(&[(&CACHE_CONTROL, "No-Cache, max-age=60"), (&CACHE_CONTROL, "max-age=\"30\", only-if-cached , future=1")]);
+        let thirty = Some(Duration::from_secs(30));
+        assert_eq!(found, Directives { no_cache: true, only_if_cached: true, max_age: thirty, ..Directives::default() });
+        assert_eq!(parsed(&[(&CACHE_CONTROL, "max-age=soon")]).max_age, Some(Duration::ZERO));
+        assert!(parsed(&[(&PREFER, "respond-async, handling = strict")]).strict);
+        assert_eq!(parsed(&[]), Directives::default());
+    }
+}
