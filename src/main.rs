@@ -1,3 +1,7 @@
 //! The `reputation-gateway` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    reputation_gateway::cli::run()
+}

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
-use sha2::{Digest, Sha256};
 
 pub use config::{CallerConfig, Config, KeyDigest, Mode, OneOrMany, Permission};
 
@@ -89,7 +88,7 @@ impl Auth {
     /// Identifies the caller of a request. In every mode a key that a configured caller holds makes the request that caller's.
     pub fn identify(&self, headers: &HeaderMap) -> Result<Identity, Unauthenticated> {
         let credential = bearer(headers);
-        let digest = credential.map(|(key, _)| KeyDigest(Sha256::digest(key).into()));
+        let digest = credential.map(|(key, _)| KeyDigest::of(key));
         let known = digest.and_then(|digest| self.callers.get(&digest).cloned());
         let or_anonymous = |known: Option<Arc<Caller>>| known.unwrap_or_else(|| Arc::clone(&self.anonymous));
         match (self.mode, credential, digest) {
@@ -123,7 +122,7 @@ mod tests {
 
     fn auth(mode: Mode) -> Auth {
         let config = Config { mode, ..Config::default() };
-        let digest = KeyDigest(Sha256::digest(b"key-of-dialer").into());
+        let digest = KeyDigest::of(b"key-of-dialer");
         Auth::new(&config, &[CallerConfig { allow: vec![Permission::Fresh], ..CallerConfig::new("dialer", digest) }])
     }
 

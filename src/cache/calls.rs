@@ -44,6 +44,15 @@ impl PaidCalls {
         self.0.entry(key).and_upsert_with(|kept| Calls { unknown: Some(sent), ..kept.map(moka::Entry::into_value).unwrap_or_default() });
     }
 
+    /// The call was not billed, and nothing is unknown any more.
+    pub fn clear(&self, key: &Key) {
+        self.0.entry(*key).and_compute_with(|kept| match kept.map(|kept| kept.into_value().paid) {
+            Some(None) => Op::Remove,
+            Some(paid) => Op::Put(Calls { paid, unknown: None }),
+            None => Op::Nop,
+        });
+    }
+
     /// The unknown call turned out to have worked.
     pub fn recovered(&self, key: Key) {
         self.0.entry(key).and_compute_with(|kept| match kept.map(moka::Entry::into_value) {

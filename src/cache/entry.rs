@@ -79,6 +79,11 @@ impl Entry {
         seconds(self.lifetime) - seconds(self.age(now))
     }
 
+    /// How old the data was when it came, by the upstream's own clock.
+    pub fn data_age(&self) -> Option<Duration> {
+        self.data_age
+    }
+
     /// The copy as a decision sees it.
     pub fn facts(&self, now: Duration) -> Copy {
         let age = self.age(now);

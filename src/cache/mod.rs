@@ -92,16 +92,18 @@ impl Cache {
         self.entries.get(key)
     }
 
-    /// Makes an entry of an answer that came at `stored` (monotonic), and keeps it unless something newer is kept already.
-    /// `begun` is when its fetch began.
-    pub fn store(&self, key: Key, content: Content, begun: Duration, stored: Duration) -> Arc<Entry> {
-        let lifetime = self.config.lifetime(content.kind, &key);
-        let entry = Arc::new(Entry::new(content, stored, lifetime));
+    /// Makes an entry of an answer that came at `stored` (monotonic). It is not kept yet.
+    pub fn entry(&self, key: &Key, content: Content, stored: Duration) -> Arc<Entry> {
+        let lifetime = self.config.lifetime(content.kind, key);
+        Arc::new(Entry::new(content, stored, lifetime))
+    }
+
+    /// Keeps an entry, unless something newer is kept already. `begun` is when its fetch began (monotonic).
+    pub fn keep(&self, key: Key, entry: &Arc<Entry>, begun: Duration) {
         self.entries.entry(key).and_compute_with(|kept| match kept {
-            Some(kept) if kept.value().outdates(&entry, begun) => Op::Nop,
-            _ => Op::Put(Arc::clone(&entry)),
+            Some(kept) if kept.value().outdates(entry, begun) => Op::Nop,
+            _ => Op::Put(Arc::clone(entry)),
         });
-        entry
     }
 
     /// How many copies there are, and how many bytes they count for; exact once pending upkeep has run, which this does.
@@ -146,6 +148,11 @@ mod tests {
         Key { partition: Partition::SHARED, enterprise, number: "+16035551234".parse().expect("E.164") }
     }
 
+    fn store(cache: &Cache, content: Content, begun: Duration, stored: Duration) {
+        let entry = cache.entry(&key(), content, stored);
+        cache.keep(key(), &entry, begun);
+    }
+
     fn data(refreshed_at: &str, body: &'static str) -> Content {
         let reputation = Reputation::Stored(Some(refreshed_at.parse().expect("a time")));
         Content::record(reputation, body.into(), None)
@@ -154,20 +161,20 @@ mod tests {
     #[test]
     fn newer_data_is_not_overwritten_by_older() {
         let cache = cache();
-        cache.store(key(), data("2026-03-02T00:00:00Z", "new"), SECOND, 2 * SECOND);
-        cache.store(key(), data("2026-03-01T00:00:00Z", "old"), 3 * SECOND, 4 * SECOND);
+        store(&cache, data("2026-03-02T00:00:00Z", "new"), SECOND, 2 * SECOND);
+        store(&cache, data("2026-03-01T00:00:00Z", "old"), 3 * SECOND, 4 * SECOND);
         assert_eq!(cache.get(&key()).expect("kept").body, "new");
-        cache.store(key(), data("2026-03-03T00:00:00Z", "newer"), 3 * SECOND, 4 * SECOND);
+        store(&cache, data("2026-03-03T00:00:00Z", "newer"), 3 * SECOND, 4 * SECOND);
         assert_eq!(cache.get(&key()).expect("kept").body, "newer");
     }
 
     #[test]
     fn an_absence_that_was_seen_before_the_data_came_does_not_replace_it() {
         let cache = cache();
-        cache.store(key(), data("2026-03-02T00:00:00Z", "new"), SECOND, 3 * SECOND);
-        cache.store(key(), Content::missing("gone".into()), 2 * SECOND, 4 * SECOND);
+        store(&cache, data("2026-03-02T00:00:00Z", "new"), SECOND, 3 * SECOND);
+        store(&cache, Content::missing("gone".into()), 2 * SECOND, 4 * SECOND);
         assert_eq!(cache.get(&key()).expect("kept").body, "new");
-        cache.store(key(), Content::missing("gone".into()), 4 * SECOND, 5 * SECOND);
+        store(&cache, Content::missing("gone".into()), 4 * SECOND, 5 * SECOND);
         assert_eq!(cache.get(&key()).expect("kept").body, "gone");
     }
 
@@ -180,7 +187,8 @@ mod tests {
         for n in 0..1_000_u64 {
             let number = format!("+1202555{n:04}").parse().expect("E.164");
             let newest = Key { number, ..key() };
-            cache.store(newest, data("2026-03-02T00:00:00Z", "x"), SECOND, SECOND);
+            let entry = cache.entry(&newest, data("2026-03-02T00:00:00Z", "x"), SECOND);
+            cache.keep(newest, &entry, SECOND);
             cache.size();
             assert!(cache.get(&newest).is_some(), "entry {n} was not let in");
         }

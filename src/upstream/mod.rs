@@ -88,12 +88,28 @@ pub enum Lost {
 /// What a request upstream carries besides its path.
 #[derive(Clone, Debug)]
 pub struct Context {
-    /// `Bearer …`, marked as sensitive.
-    pub authorization: HeaderValue,
+    /// Whose key goes with it.
+    pub credential: Credential,
     /// The id of the request that caused it.
     pub request_id: HeaderValue,
     /// The caller's trace context.
     pub traceparent: Option<HeaderValue>,
+}
+
+/// A key as an `Authorization` value, marked sensitive so that nothing prints it.
+#[derive(Clone, Debug)]
+pub enum Credential {
+    /// The gateway's own.
+    Own(HeaderValue),
+    /// The caller's.
+    Forwarded(HeaderValue),
+}
+
+impl Credential {
+    fn value(&self) -> &HeaderValue {
+        let (Self::Own(value) | Self::Forwarded(value)) = self;
+        value
+    }
 }
 
 /// A pool of connections to Telnyx.
@@ -167,7 +183,7 @@ impl Client {
         *request.method_mut() = Method::GET;
         *request.uri_mut() = self.base.join(path_and_query);
         let headers = request.headers_mut();
-        headers.insert(AUTHORIZATION, context.authorization.clone());
+        headers.insert(AUTHORIZATION, context.credential.value().clone());
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("reputation-gateway/", env!("CARGO_PKG_VERSION"))));

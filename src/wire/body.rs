@@ -1,8 +1,12 @@
-//! The one body type that every server here answers with.
+//! Bodies: the one type that every server here answers with, and reading a request's to its end.
+
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::combinators::BoxBody;
-use http_body_util::{Either, Full};
+use http_body_util::{BodyExt, Either, Full, LengthLimitError, Limited};
+use hyper::body::{Body as _, Incoming};
+use tokio::time::timeout;
 
 /// Any error, boxed: what a streamed body ends with when its source breaks.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -13,4 +17,31 @@ pub type Body = Either<Full<Bytes>, BoxBody<Bytes, BoxError>>;
 /// A body of these bytes.
 pub fn full(bytes: impl Into<Bytes>) -> Body {
     Either::Left(Full::new(bytes.into()))
+}
+
+/// Why a request's body could not be read to its end. What is left of it may still arrive, so the connection must end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unread {
+    /// It is longer than is allowed.
+    #[error("the request's body is longer than this gateway allows")]
+    TooLong,
+    /// It did not arrive in time.
+    #[error("the request's body did not arrive in time")]
+    TimedOut,
+    /// It ended early, or its framing is broken.
+    #[error("the request's body ended early")]
+    Cut,
+}
+
+/// Reads a request's body to its end, so that what follows on the connection is the next request.
+pub async fn read(body: Incoming, limit: usize, time: Duration) -> Result<Bytes, Unread> {
+    if body.is_end_stream() {
+        return Ok(Bytes::new());
+    }
+    match timeout(time, Limited::new(body, limit).collect()).await {
+        Err(_) => Err(Unread::TimedOut),
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Unread::TooLong),
+        Ok(Err(_)) => Err(Unread::Cut),
+    }
 }

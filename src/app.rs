@@ -1,0 +1,102 @@
+//! Start-up and stop: a configuration becomes an [`App`], which runs until it is told to stop and then drains.
+
+use std::future::Future;
+use std::net::SocketAddr;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admin::Admin;
+use crate::clock::Clock;
+use crate::config::{Config, Unsafe};
+use crate::gateway::{BuildError, Gateway};
+use crate::secret::NoSecret;
+use crate::server::{self, Server};
+
+/// A gateway with its listeners bound: callers may connect already, and are answered once it runs.
+pub struct App {
+    gateway: Gateway,
+    admin: Admin,
+    listeners: Vec<Server>,
+    admin_listener: Server,
+    draining: CancellationToken,
+}
+
+/// Why a gateway does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Settings that are unsafe together; all of them.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Unsafe(Vec<Unsafe>),
+    /// The admin token is not where the configuration says.
+    #[error("admin.token: {0}")]
+    Token(#[from] NoSecret),
+    /// An engine cannot be made.
+    #[error("{0}")]
+    Build(#[from] BuildError),
+    /// An address cannot be bound.
+    #[error("{address} cannot be bound: {error}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        error: std::io::Error,
+    },
+}
+
+impl App {
+    /// Checks the configuration, makes every engine, and binds every address.
+    pub async fn start(config: &Config, clock: &Clock) -> Result<Self, StartError> {
+        let unsafe_mixes = config.unsafe_mixes();
+        if !unsafe_mixes.is_empty() {
+            return Err(StartError::Unsafe(unsafe_mixes));
+        }
+        let token = config.admin.token.as_ref().map(crate::secret::Secret::read).transpose()?;
+        let mut listeners = Vec::new();
+        for address in config.server.listen.addresses() {
+            listeners.push(bind(*address, &config.server).await?);
+        }
+        let admin_listener = bind(config.admin.listen, &config.server).await?;
+        let gateway = Gateway::build(config, clock)?;
+        let draining = CancellationToken::new();
+        let admin = Admin::new(gateway.clone(), token.as_ref(), draining.clone());
+        Ok(Self { gateway, admin, listeners, admin_listener, draining })
+    }
+
+    /// Where callers connect.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().map(Server::address).collect()
+    }
+
+    /// Where operators connect.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin_listener.address()
+    }
+
+    /// Serves until `stop` is ready. Then requests under way finish, every billable call is settled, and the ledger is closed.
+    pub async fn run(self, stop: impl Future<Output = ()>) {
+        let stopped = CancellationToken::new();
+        let admin = tokio::spawn(self.admin_listener.serve(self.admin, stopped.clone().cancelled_owned()));
+        let serving = TaskTracker::new();
+        for listener in self.listeners {
+            serving.spawn(listener.serve(self.gateway.clone(), self.draining.clone().cancelled_owned()));
+        }
+        serving.close();
+        stop.await;
+        tracing::info!("draining: no new connections, requests under way finish");
+        self.draining.cancel();
+        serving.wait().await;
+        self.gateway.settled().await;
+        self.gateway.ledger.close().await;
+        stopped.cancel();
+        if let Err(error) = admin.await {
+            tracing::error!(%error, "the admin listener failed");
+        }
+        tracing::info!("stopped");
+    }
+}
+
+/// Binds one address.
+pub async fn bind(address: SocketAddr, config: &server::Config) -> Result<Server, StartError> {
+    Server::bind(address, config).await.map_err(|error| StartError::Bind { address, error })
+}

@@ -1,0 +1,174 @@
+//! Mixes of settings that are each valid and together unsafe or without effect. All are found, so that one look mends them.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+
+use super::Config;
+use crate::auth::{ANONYMOUS, Mode};
+
+/// A mix of settings that a gateway does not start with.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {why}")]
+pub struct Unsafe {
+    /// The key to change.
+    pub key: String,
+    /// What is wrong, and how to mend it.
+    pub why: String,
+}
+
+/// What is found while checking.
+#[derive(Default)]
+struct Findings(Vec<Unsafe>);
+
+impl Findings {
+    fn refuse_if(&mut self, wrong: bool, key: &str, why: impl Into<String>) {
+        if wrong {
+            self.0.push(Unsafe { key: key.to_owned(), why: why.into() });
+        }
+    }
+}
+
+impl Config {
+    /// Every unsafe mix; none, if the gateway may start.
+    pub fn unsafe_mixes(&self) -> Vec<Unsafe> {
+        let mut findings = Findings::default();
+        self.check_listeners(&mut findings);
+        self.check_upstream(&mut findings);
+        self.check_callers(&mut findings);
+        self.check_budgets(&mut findings);
+        findings.0
+    }
+
+    /// What is allowed and probably not meant.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let enterprise_keys = self.enterprise.iter().filter_map(|enterprise| enterprise.api_key.as_ref());
+        let secrets = [Some(&self.upstream.api_key), self.admin.token.as_ref()].into_iter().flatten().chain(enterprise_keys);
+        if secrets.into_iter().any(crate::secret::Secret::is_plain) {
+            warnings.push("a secret stands in the configuration itself: { env = \"NAME\" } or { file = \"PATH\" } keeps it out".to_owned());
+        }
+        if self.budget.is_empty() {
+            warnings.push("there is no [[budget]], so nothing will be spent: fresh=true and first reads answer 402".to_owned());
+        }
+        warnings
+    }
+
+    fn check_listeners(&self, findings: &mut Findings) {
+        let addresses = self.server.listen.addresses();
+        let exposed = |address: &SocketAddr| !address.ip().is_loopback();
+        findings.refuse_if(addresses.is_empty(), "server.listen", "names no address");
+        findings.refuse_if(self.server.max_connections == 0, "server.max_connections", "0 would take no connection");
+        let open = self.auth.mode == Mode::Open && !self.auth.trusted_network && addresses.iter().any(exposed);
+        let why = "open beyond loopback lets every machine that reaches it spend: use keys, or set trusted_network = true";
+        findings.refuse_if(open, "auth.mode", why);
+        let why = "an address beyond loopback needs admin.token, since budgets and spending are shown there";
+        findings.refuse_if(self.admin.token.is_none() && exposed(&self.admin.listen), "admin.listen", why);
+        let unread = self.admin.token.as_ref().and_then(|token| token.read().err());
+        findings.refuse_if(unread.is_some(), "admin.token", unread.map(|error| error.to_string()).unwrap_or_default());
+    }
+
+    fn check_upstream(&self, findings: &mut Findings) {
+        let upstream = &self.upstream;
+        let why = "plain http beyond this machine would show keys to everybody on the way: use https";
+        findings.refuse_if(upstream.base_url.exposes_keys(), "upstream.base_url", why);
+        findings.refuse_if(upstream.max_in_flight == 0, "upstream.max_in_flight", "0 would send nothing");
+        findings.refuse_if(upstream.timeout.0.is_zero(), "upstream.timeout", "0 would wait for nothing");
+        if self.auth.mode != Mode::Forward {
+            let unread = upstream.api_key.read().err();
+            findings.refuse_if(unread.is_some(), "upstream.api_key", unread.map(|error| error.to_string()).unwrap_or_default());
+        }
+        for enterprise in &self.enterprise {
+            let unread = enterprise.api_key.as_ref().and_then(|key| key.read().err());
+            findings.refuse_if(
+                unread.is_some(),
+                "enterprise.api_key",
+                format!("of {}: {}", enterprise.id, unread.map(|error| error.to_string()).unwrap_or_default()),
+            );
+        }
+        let ids = self.enterprise.iter().map(|enterprise| enterprise.id.to_string());
+        findings.refuse_twice(ids, "enterprise.id");
+    }
+
+    fn check_callers(&self, findings: &mut Findings) {
+        let none = self.auth.mode == Mode::Keys && self.caller.is_empty();
+        findings.refuse_if(
+            none,
+            "caller",
+            "mode \"keys\" needs a [[caller]]: `reputation-gateway key new` makes a key and prints its SHA-256",
+        );
+        findings.refuse_twice(self.caller.iter().map(|caller| caller.name.clone()), "caller.name");
+        findings
+            .refuse_twice(self.caller.iter().flat_map(|caller| caller.key_sha256.as_slice()).map(ToString::to_string), "caller.key_sha256");
+        for caller in &self.caller {
+            let reserved = caller.name == ANONYMOUS || caller.name.is_empty();
+            findings.refuse_if(reserved, "caller.name", format!("{:?} is no name for a caller with a key", caller.name));
+            let outside =
+                caller.default_enterprise.zip(caller.enterprises.as_ref()).is_some_and(|(default, list)| !list.contains(&default));
+            findings.refuse_if(outside, "caller.default_enterprise", format!("of {:?} is not among its enterprises", caller.name));
+        }
+    }
+
+    fn check_budgets(&self, findings: &mut Findings) {
+        findings.refuse_twice(self.budget.iter().map(|budget| budget.name.clone()), "budget.name");
+        let known = |name: &str| name == ANONYMOUS || self.caller.iter().any(|caller| caller.name == name);
+        for budget in &self.budget {
+            let stranger = budget.caller.as_deref().is_some_and(|name| !known(name));
+            findings.refuse_if(stranger, "budget.caller", format!("budget {:?} is for a caller that is not configured", budget.name));
+        }
+    }
+}
+
+impl Findings {
+    fn refuse_twice(&mut self, values: impl Iterator<Item = String>, key: &str) {
+        let mut seen = HashSet::new();
+        for value in values {
+            let again = !seen.insert(value.clone());
+            self.refuse_if(again, key, format!("{value:?} stands there twice"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CALLER: &str =
+        "[[caller]]\nname = \"dialer\"\nkey_sha256 = \"0000000000000000000000000000000000000000000000000000000000000000\"\n";
+    const KEY: &str = "[upstream]\napi_key = \"KEY\"\n";
+
+    fn refused(text: &str) -> Vec<String> {
+        let config = Config::parse(text, "gateway.toml", []).expect("parses");
+        config.unsafe_mixes().into_iter().map(|mix| mix.key).collect()
+    }
+
+    #[test]
+    fn a_safe_configuration_is_let_through() {
+        assert_eq!(refused(&format!("{KEY}{CALLER}")), Vec::<String>::new());
+        assert_eq!(refused("[auth]\nmode = \"forward\"\n"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn unsafe_mixes_are_refused_by_their_key() {
+        let keys = format!("{KEY}{CALLER}");
+        for (text, key) in [
+            (format!("{KEY}[auth]\nmode = \"open\"\n[server]\nlisten = \"0.0.0.0:8080\"\n"), "auth.mode"),
+            (format!("{keys}[admin]\nlisten = \"0.0.0.0:8081\"\n"), "admin.listen"),
+            (format!("{keys}[admin]\ntoken = {{ env = \"REPUTATION_GATEWAY_TEST_UNSET\" }}\n"), "admin.token"),
+            (format!("{CALLER}[upstream]\napi_key = {{ env = \"REPUTATION_GATEWAY_TEST_UNSET\" }}\n"), "upstream.api_key"),
+            (format!("{CALLER}{KEY}base_url = \"http://10.0.0.1/v2\"\n"), "upstream.base_url"),
+            (KEY.to_owned(), "caller"),
+            (format!("{keys}{CALLER}"), "caller.name"),
+            (format!("{keys}[[budget]]\nname = \"x\"\nlimit = \"1.00\"\nwindow = \"day\"\ncaller = \"nobody\"\n"), "budget.caller"),
+        ] {
+            assert!(refused(&text).contains(&key.to_owned()), "{key} is let through in\n{text}");
+        }
+        let trusted = format!("{KEY}[auth]\nmode = \"open\"\ntrusted_network = true\n[server]\nlisten = \"0.0.0.0:8080\"\n");
+        assert_eq!(refused(&trusted), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_is_probably_not_meant_is_warned_about() {
+        let config = Config::parse(KEY, "gateway.toml", []).expect("parses");
+        assert_eq!(config.warnings().len(), 2, "{:?}", config.warnings());
+    }
+}

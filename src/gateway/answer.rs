@@ -1,0 +1,195 @@
+//! An answer, before it is bytes: what was decided, what it cost, and what is sent.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{AGE, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH, RETRY_AFTER, VIA};
+use http::{HeaderMap, Response, StatusCode};
+
+use crate::cache::Entry;
+use crate::policy::decision::Decision;
+use crate::policy::evidence::Billing;
+use crate::policy::money::Usd;
+use crate::wire::body::{Body, full};
+use crate::wire::problem::Problem;
+
+/// A value, or the answer that refuses the request.
+pub(super) type Refused<T> = Result<T, Box<Answer>>;
+
+const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+const DECISION: HeaderName = HeaderName::from_static("x-gateway-decision");
+const BILLED: HeaderName = HeaderName::from_static("x-gateway-billed");
+const COST: HeaderName = HeaderName::from_static("x-gateway-cost-usd");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// What one request is answered with.
+#[derive(Debug)]
+pub(super) struct Answer {
+    /// How it was decided.
+    pub(super) decision: Decision,
+    /// Whether this very request was billed.
+    pub(super) billing: Billing,
+    /// What it cost, or may have cost where that is unknown.
+    pub(super) cost: Usd,
+    /// What is sent.
+    pub(super) content: Content,
+}
+
+/// What is sent.
+#[derive(Debug)]
+pub(super) enum Content {
+    /// A copy of a number's record, or of its absence.
+    Copy(Arc<Entry>, Origin),
+    /// A page of a list, and its age if it was at hand.
+    Page(Bytes, Option<Duration>),
+    /// Telnyx's own answer.
+    Relay(Arc<Relay>),
+    /// An error of the gateway's.
+    Problem(Problem),
+}
+
+/// Where a copy came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// It was at hand.
+    Cache,
+    /// It was fetched for this request; a stale copy was at hand, or none.
+    Fetched(Forward),
+    /// It was fetched for another request.
+    Collapsed,
+}
+
+/// Why a request went forward, as RFC 9211, 2.2, names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Forward {
+    /// No copy.
+    Miss,
+    /// A stale copy.
+    Stale,
+    /// The request asked for it.
+    Request,
+}
+
+/// Telnyx's own answer, passed on.
+#[derive(Debug)]
+pub(super) struct Relay {
+    /// Its status.
+    pub(super) status: StatusCode,
+    /// Its body.
+    pub(super) body: Bytes,
+    /// Its type.
+    pub(super) content_type: Option<HeaderValue>,
+    /// Seconds to wait, where it was a refusal for being asked too often.
+    pub(super) retry_after: Option<u64>,
+}
+
+impl Answer {
+    /// An answer that cost nothing.
+    pub(super) fn free(decision: Decision, content: Content) -> Self {
+        Self { decision, billing: Billing::NotBilled, cost: Usd::ZERO, content }
+    }
+
+    /// The bytes: content, and the fields that say how it came about. `now` is monotonic.
+    pub(super) fn into_response(self, request: &HeaderMap, request_id: &HeaderValue, now: Duration) -> Response<Body> {
+        let cache_status = self.cache_status(now);
+        let mut response = match self.content {
+            Content::Copy(entry, origin) => copy(&entry, origin, request, now),
+            Content::Page(page, age) => aged(json(StatusCode::OK, page), age),
+            Content::Relay(relay) => passed_on(&relay),
+            Content::Problem(problem) => {
+                let id = request_id.to_str().unwrap_or_default();
+                problem.with("request_id", id).with("decision", self.decision.as_str()).response()
+            }
+        };
+        let headers = response.headers_mut();
+        headers.insert(crate::upstream::REQUEST_ID, request_id.clone());
+        headers.insert(CACHE_STATUS, HeaderValue::from_str(&cache_status).expect("words and numbers"));
+        headers.insert(DECISION, HeaderValue::from_static(self.decision.as_str()));
+        headers.insert(BILLED, HeaderValue::from_static(billed(self.billing)));
+        headers.insert(COST, HeaderValue::from_str(&self.cost.to_string()).expect("digits and a point"));
+        headers.insert(VIA, HeaderValue::from_static("1.1 reputation-gateway"));
+        response
+    }
+
+    /// RFC 9211: either `hit`, or why the request was forwarded; neither, where it was refused before that.
+    fn cache_status(&self, now: Duration) -> String {
+        let detail = format!("detail={}", self.decision.as_str());
+        let rest = match &self.content {
+            Content::Copy(entry, Origin::Cache) => format!("hit; ttl={}; {detail}", entry.ttl_seconds(now)),
+            Content::Copy(entry, Origin::Fetched(why)) => {
+                format!("fwd={}; fwd-status={}; stored; {detail}", why.as_str(), entry.status().as_u16())
+            }
+            Content::Copy(_, Origin::Collapsed) => format!("fwd=miss; collapsed; {detail}"),
+            Content::Page(_, Some(_)) => format!("hit; {detail}"),
+            Content::Page(_, None) => format!("fwd=miss; stored; {detail}"),
+            Content::Relay(relay) => format!("fwd=miss; fwd-status={}; {detail}", relay.status.as_u16()),
+            Content::Problem(_) => detail,
+        };
+        format!("reputation-gateway; {rest}")
+    }
+}
+
+impl Forward {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Miss => "miss",
+            Self::Stale => "stale",
+            Self::Request => "request",
+        }
+    }
+}
+
+fn billed(billing: Billing) -> &'static str {
+    match billing {
+        Billing::Billed => "yes",
+        Billing::NotBilled | Billing::NotSent => "no",
+        Billing::Unknown => "unknown",
+    }
+}
+
+fn json(status: StatusCode, body: Bytes) -> Response<Body> {
+    let mut response = Response::new(full(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, JSON);
+    response
+}
+
+fn aged(mut response: Response<Body>, age: Option<Duration>) -> Response<Body> {
+    if let Some(age) = age {
+        response.headers_mut().insert(AGE, age.as_secs().into());
+    }
+    response
+}
+
+fn copy(entry: &Entry, origin: Origin, request: &HeaderMap, now: Duration) -> Response<Body> {
+    let mut response = if not_modified(entry, request) {
+        let mut response = Response::new(full(Bytes::new()));
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        response
+    } else {
+        json(entry.status(), entry.body.clone())
+    };
+    response.headers_mut().insert(ETAG, entry.etag.clone());
+    aged(response, (origin == Origin::Cache).then(|| entry.age(now)))
+}
+
+/// RFC 9110, 13.1.2: the weak comparison, over all lines of the field; `*` matches whatever there is.
+fn not_modified(entry: &Entry, request: &HeaderMap) -> bool {
+    let tags = request.get_all(IF_NONE_MATCH).into_iter().filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(','));
+    let mut tags = tags.map(str::trim);
+    entry.status() == StatusCode::OK && tags.any(|tag| tag == "*" || tag.trim_start_matches("W/").as_bytes() == entry.etag.as_bytes())
+}
+
+fn passed_on(relay: &Relay) -> Response<Body> {
+    let mut response = json(relay.status, relay.body.clone());
+    let headers = response.headers_mut();
+    match &relay.content_type {
+        Some(content_type) => headers.insert(CONTENT_TYPE, content_type.clone()),
+        None => headers.remove(CONTENT_TYPE),
+    };
+    if let Some(seconds) = relay.retry_after {
+        headers.insert(RETRY_AFTER, seconds.into());
+    }
+    response
+}

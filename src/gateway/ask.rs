@@ -1,0 +1,159 @@
+//! What a request asks for, parsed once into types.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use http::Method;
+use http::request::Parts;
+
+use super::answer::{Answer, Refused};
+use super::refusal;
+use crate::auth::Caller;
+use crate::cache::Key;
+use crate::policy::decide::Want;
+use crate::telnyx::{EnterpriseId, PhoneNumber};
+use crate::upstream::Context;
+use crate::wire::directives::Directives;
+use crate::wire::target::Query;
+
+/// A read of one number, with all that answering it takes.
+#[derive(Clone, Debug)]
+pub(super) struct Ask {
+    /// Whose copy of which number.
+    pub(super) key: Key,
+    /// What the caller wants.
+    pub(super) want: Want,
+    /// Who asks.
+    pub(super) caller: Arc<Caller>,
+    /// What goes upstream besides the path.
+    pub(super) context: Context,
+}
+
+/// The number in a path.
+pub(super) fn number(segment: Option<&str>) -> Refused<PhoneNumber> {
+    let segment = segment.expect("the route of this operation has a number");
+    PhoneNumber::from_segment(segment)
+        .map_err(|error| refusal::bad_request("10016", "Phone number must be in +E164 format", error.to_string(), "phone_number"))
+}
+
+/// The wishes of a read. HEAD and `no-cache` never cost anything.
+pub(super) fn want(head: &Parts, query: &Query<'_>, wishes: Directives) -> Refused<Want> {
+    Ok(Want {
+        fresh: fresh(query)?,
+        may_bill: head.method != Method::HEAD && !wishes.no_cache,
+        no_cache: wishes.no_cache,
+        only_if_cached: wishes.only_if_cached,
+        max_age: wishes.max_age,
+        strict: wishes.strict,
+    })
+}
+
+/// `fresh`: `true`, `false`, `1` or `0` in any case. Two values that disagree are refused: Telnyx might read the other one.
+fn fresh(query: &Query<'_>) -> Refused<bool> {
+    let mut wanted = None;
+    for value in query.values("fresh") {
+        let value = match value.to_ascii_lowercase().as_str() {
+            "true" | "1" => true,
+            "false" | "0" => false,
+            _ => return Err(bad_parameter("fresh", "fresh is true or false (or 1 or 0)")),
+        };
+        if *wanted.get_or_insert(value) != value {
+            return Err(bad_parameter("fresh", "fresh is given twice, with different values"));
+        }
+    }
+    Ok(wanted.unwrap_or(false))
+}
+
+fn bad_parameter(parameter: &'static str, detail: impl Into<String>) -> Box<Answer> {
+    refusal::bad_request("10015", "Bad Request", detail, parameter)
+}
+
+/// A page of a list, in a canonical form: known parameters only, in one order, defaults written out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Page {
+    /// `filter[enterprise_id]` of the simplified form.
+    pub(super) enterprise: Option<String>,
+    /// The encoded query.
+    pub(super) query: Arc<str>,
+}
+
+const FILTERS: [&str; 4] = ["filter[ownership_status]", "filter[phone_number][contains]", "filter[phone_number][eq]", "filter[source]"];
+
+/// The largest page that Telnyx gives.
+const MAX_PAGE_SIZE: u32 = 250;
+
+impl Page {
+    /// Reads the query of a list. Without a size, the scoped form has 10 items and the simplified form 20.
+    pub(super) fn parse(query: &Query<'_>, scoped: bool) -> Refused<Self> {
+        let enterprise = if scoped { None } else { one(query, "filter[enterprise_id]")? };
+        let enterprise = enterprise.map(Cow::into_owned);
+        let mut canonical = form_urlencoded::Serializer::new(String::new());
+        for filter in FILTERS {
+            if let Some(value) = one(query, filter)? {
+                canonical.append_pair(filter, &value);
+            }
+        }
+        let number = whole(query, "page[number]")?.unwrap_or(1);
+        let size = whole(query, "page[size]")?.unwrap_or(if scoped { 10 } else { 20 }).min(MAX_PAGE_SIZE);
+        canonical.append_pair("page[number]", &number.to_string()).append_pair("page[size]", &size.to_string());
+        Ok(Self { enterprise, query: canonical.finish().into() })
+    }
+}
+
+/// The enterprise in a path or a filter.
+pub(super) fn enterprise(text: &str) -> Refused<EnterpriseId> {
+    text.parse().map_err(|error: crate::telnyx::NotAnEnterpriseId| bad_parameter("enterprise_id", error.to_string()))
+}
+
+fn one<'q>(query: &'q Query<'_>, name: &'static str) -> Refused<Option<Cow<'q, str>>> {
+    let mut values = query.values(name);
+    let first = values.next();
+    if values.any(|value| Some(value) != first) {
+        return Err(bad_parameter(name, format!("{name} is given twice, with different values")));
+    }
+    Ok(first.map(Cow::Borrowed))
+}
+
+fn whole(query: &Query<'_>, name: &'static str) -> Refused<Option<u32>> {
+    let parse = |text: Cow<'_, str>| match text.parse() {
+        Ok(number) if number > 0 => Ok(number),
+        _ => Err(bad_parameter(name, format!("{name} is a whole number from 1 upwards"))),
+    };
+    one(query, name)?.map(parse).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::target::Target;
+
+    fn with_query<T>(query: &str, read: impl Fn(&Query<'_>) -> Refused<T>) -> Result<T, String> {
+        let uri = format!("/a?{query}").parse().expect("a URI");
+        let target = Target::parse(&uri).expect("a target");
+        read(&target.query).map_err(|answer| format!("{:?}", answer.content))
+    }
+
+    #[test]
+    fn fresh_has_two_values_in_any_case_and_no_others() {
+        for (query, wanted) in [("", false), ("fresh=TRUE", true), ("fresh=1&fresh=true", true), ("fresh=0", false), ("Fresh=true", false)]
+        {
+            assert_eq!(with_query(query, fresh), Ok(wanted), "{query}");
+        }
+        for query in ["fresh=maybe", "fresh=", "fresh", "fresh=true&fresh=false", "fresh=+true", "fresh=true%20"] {
+            assert!(with_query(query, fresh).is_err(), "{query}");
+        }
+    }
+
+    #[test]
+    fn a_page_has_one_canonical_query() {
+        let page = |query, scoped| with_query(query, |query| Page::parse(query, scoped)).map(|page| page.query.to_string());
+        assert_eq!(page("", true).as_deref(), Ok("page%5Bnumber%5D=1&page%5Bsize%5D=10"));
+        assert_eq!(page("leak=1", false).as_deref(), Ok("page%5Bnumber%5D=1&page%5Bsize%5D=20"));
+        let filtered = "page[size]=999&filter[phone_number][eq]=%2B16035551234&page[number]=2";
+        let canonical = "filter%5Bphone_number%5D%5Beq%5D=%2B16035551234&page%5Bnumber%5D=2&page%5Bsize%5D=250";
+        assert_eq!(page(filtered, true).as_deref(), Ok(canonical));
+        for query in ["page[number]=0", "page[size]=x", "page[size]=-1", "page[size]=1&page[size]=2"] {
+            assert!(page(query, true).is_err(), "{query}");
+        }
+    }
+}

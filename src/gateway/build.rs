@@ -1,0 +1,164 @@
+//! From a configuration to a gateway: every engine is made here, and told where to count.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use http::HeaderValue;
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Engines, Gateway, Keys, Rules};
+use crate::auth::{ANONYMOUS, Auth, Mode};
+use crate::cache::{Cache, Eviction, Key, Lists, PaidCalls};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::limit::{Limiter, Limits};
+use crate::policy::entitlement::Partition;
+use crate::secret::{NoSecret, Secret};
+use crate::spend::{End, Event, Ledger, Observe, OpenError, Posted};
+use crate::telemetry::Metrics;
+use crate::telemetry::metrics::Labels;
+use crate::upstream::Client;
+
+/// Why a gateway cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// A secret is not where the configuration says.
+    #[error("{0}: {1}")]
+    Secret(&'static str, #[source] NoSecret),
+    /// A key has bytes that no HTTP field may hold.
+    #[error("{0}: the key has characters that an HTTP header cannot carry")]
+    Key(&'static str),
+    /// The ledger cannot be opened.
+    #[error("{0}")]
+    Ledger(#[from] OpenError),
+    /// What was paid lately cannot be read from the ledger.
+    #[error("{}: what was paid lately cannot be read", .0.display())]
+    History(PathBuf),
+    /// The machine's certificates cannot be read.
+    #[error("the machine's CA certificates cannot be read: {0}")]
+    Certificates(std::io::Error),
+}
+
+impl Gateway {
+    /// Makes a gateway. Nothing is sent upstream: what a start-up asked would have to be free, and nothing needs asking.
+    pub fn build(config: &Config, clock: &Clock) -> Result<Self, BuildError> {
+        let keys = keys(config)?;
+        let metrics = Metrics::new(&labels(config));
+        metrics.config_reload_success.set(1);
+        let ledger = Ledger::open(&config.ledger, config.budget.clone(), clock.clone(), observe(&metrics))?;
+        let evictions = metrics.cache_evictions.clone();
+        let rated = config.caller.iter().filter_map(|caller| Some((Arc::from(caller.name.as_str()), caller.fresh_rate?)));
+        let engines = Engines {
+            auth: Auth::new(&config.auth, &config.caller),
+            limits: Limits::new(config.fresh.rate, rated, clock),
+            cache: Cache::new(&config.cache, Arc::new(move |why: Eviction| evictions.with_label_values(&[why.as_str()]).inc())),
+            lists: Lists::new(&config.cache),
+            calls: PaidCalls::new(config.fresh.remembered_numbers),
+            ledger,
+            upstream: Client::new(&config.upstream, clock).map_err(BuildError::Certificates)?,
+            metrics,
+            clock: clock.clone(),
+        };
+        let rules = Rules {
+            policy: config.policy(),
+            prices: config.prices,
+            keys,
+            default_enterprise: config.upstream.default_enterprise,
+            enterprise_names: config.enterprise.iter().filter_map(|enterprise| Some((enterprise.id, enterprise.name.clone()?))).collect(),
+            max_header_size: config.server.max_header_size.0,
+            max_body_size: config.server.max_body_size.0,
+            body_timeout: config.server.body_timeout.0,
+            log_full_numbers: config.telemetry.log_full_numbers,
+        };
+        let gateway = Self::new(engines, rules);
+        gateway.remember_paid(config)?;
+        Ok(gateway)
+    }
+
+    /// What a former run paid for is not paid for again. Under forwarded credentials the ledger does not know whose part of
+    /// the cache a call was for, so there nothing is remembered.
+    fn remember_paid(&self, config: &Config) -> Result<(), BuildError> {
+        if config.auth.mode == Mode::Forward {
+            return Ok(());
+        }
+        let policy = &self.0.rules.policy;
+        let back = SignedDuration::try_from(policy.min_age.max(policy.unknown_window).max(policy.null_ttl)).unwrap_or(SignedDuration::MAX);
+        let now = self.clock.now();
+        let since = now.checked_sub(back).unwrap_or(Timestamp::MIN);
+        let recent = self.ledger.recent(since).map_err(|_| BuildError::History(config.ledger.path.clone()))?;
+        for Posted { enterprise, number, held_at, end, .. } in recent {
+            let ago = now.duration_since(held_at).try_into().unwrap_or_default();
+            let sent = self.clock.elapsed().saturating_sub(ago);
+            let key = Key { partition: Partition::SHARED, enterprise, number };
+            match end {
+                End::Settled => self.calls.paid(key, sent),
+                End::Assumed => self.calls.unknown(key, sent),
+                End::Released => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// All metrics in Prometheus's text format. Gauges are read here and now, from what they tell of.
+    pub fn scrape(&self) -> Vec<u8> {
+        let metrics = &self.metrics;
+        for budget in self.ledger.budgets() {
+            let name = [budget.name.as_str()];
+            metrics.budget_limit.with_label_values(&name).set(budget.limit.as_metric());
+            metrics.budget_spent.with_label_values(&name).set(budget.spent.as_metric());
+            metrics.budget_held.with_label_values(&name).set(budget.held.as_metric());
+            metrics.budget_resets.with_label_values(&name).set(budget.resets_at.as_duration().as_secs_f64());
+        }
+        let holds = self.ledger.holds();
+        let whole = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        metrics.holds_open.set(whole(holds.count as u64));
+        metrics.hold_oldest_age.set(holds.oldest_age.unwrap_or_default().as_secs_f64());
+        let (entries, bytes) = self.cache.size();
+        metrics.cache_entries.set(whole(entries));
+        metrics.cache_bytes.set(whole(bytes));
+        metrics.render()
+    }
+}
+
+fn keys(config: &Config) -> Result<Keys, BuildError> {
+    let bearer = |place, secret: &Secret| {
+        let key = secret.read().map_err(|error| BuildError::Secret(place, error))?;
+        let mut value = HeaderValue::try_from(format!("Bearer {}", key.expose())).map_err(|_| BuildError::Key(place))?;
+        value.set_sensitive(true);
+        Ok(value)
+    };
+    if config.auth.mode == Mode::Forward {
+        return Ok(Keys::default());
+    }
+    let with_keys = config.enterprise.iter().filter_map(|enterprise| Some((enterprise.id, enterprise.api_key.as_ref()?)));
+    Ok(Keys {
+        default: Some(bearer("upstream.api_key", &config.upstream.api_key)?),
+        by_enterprise: with_keys.map(|(id, key)| Ok((id, bearer("enterprise.api_key", key)?))).collect::<Result<_, _>>()?,
+    })
+}
+
+fn labels(config: &Config) -> Labels {
+    let callers = config.caller.iter().map(|caller| Arc::from(caller.name.as_str()));
+    Labels {
+        callers: callers.chain([Arc::from(ANONYMOUS)]).collect(),
+        budgets: config.budget.iter().map(|budget| Arc::from(budget.name.as_str())).collect(),
+        hold_ends: End::ALL.map(End::as_str).to_vec(),
+        evictions: Eviction::ALL.map(Eviction::as_str).to_vec(),
+        limiters: Limiter::ALL.map(Limiter::as_str).to_vec(),
+    }
+}
+
+/// Counts what the ledger tells.
+fn observe(metrics: &Metrics) -> Observe {
+    let metrics = metrics.clone();
+    let decided = |metrics: &Metrics, budget, decision| metrics.budget_decisions.with_label_values(&[budget, decision]).inc();
+    Arc::new(move |event| match event {
+        Event::CommitTook(time) => metrics.ledger_commit.observe(time.as_secs_f64()),
+        Event::Allowed { budget } => decided(&metrics, budget, "allowed"),
+        Event::Denied { budget } => decided(&metrics, budget, "denied"),
+        Event::Ended { end, amount, caller } => {
+            metrics.holds.with_label_values(&[end.as_str()]).inc();
+            metrics.spend.with_label_values(&[caller]).inc_by(amount.as_metric());
+        }
+    })
+}

@@ -1,0 +1,77 @@
+//! Which enterprise a request is about, and with which key it goes upstream.
+
+use std::time::Duration;
+
+use moka::sync::Cache;
+
+use super::Gateway;
+use super::answer::Refused;
+use super::ask;
+use super::failure::Failure;
+use super::refusal;
+use super::visit::Visit;
+use crate::auth::Identity;
+use crate::policy::entitlement::{Enterprises, Partition};
+use crate::telnyx::{EnterpriseId, Operation, record};
+use crate::upstream::{Context, Credential, Outcome};
+
+/// The only enterprise of an account, once it was learnt.
+pub(super) type Sole = Cache<Partition, EnterpriseId>;
+
+/// An account can get a second enterprise; until that is noticed, simplified paths go to the first.
+const SOLE_FOR: Duration = Duration::from_mins(10);
+const SOLES: u64 = 10_000;
+
+pub(super) fn no_soles_yet() -> Sole {
+    Cache::builder().max_capacity(SOLES).time_to_live(SOLE_FOR).build()
+}
+
+impl Gateway {
+    /// The enterprise of a path, or of the caller, the configuration or the account where the path has none; if the caller may see it.
+    pub(super) async fn enterprise(&self, in_path: Option<&str>, identity: &Identity, visit: &mut Visit) -> Refused<EnterpriseId> {
+        let caller = &identity.caller;
+        let own = || match &caller.enterprises {
+            Enterprises::Only(list) if list.len() == 1 => list.first().copied(),
+            _ => None,
+        };
+        let enterprise = match in_path {
+            Some(text) => ask::enterprise(text)?,
+            None => match caller.default_enterprise.or_else(own).or(self.0.rules.default_enterprise) {
+                Some(enterprise) => enterprise,
+                None => self.sole_enterprise(identity, visit).await?,
+            },
+        };
+        if caller.enterprises.include(enterprise) { Ok(enterprise) } else { Err(refusal::enterprise_not_permitted()) }
+    }
+
+    /// Asks Telnyx, for nothing, which enterprises the account has.
+    async fn sole_enterprise(&self, identity: &Identity, visit: &mut Visit) -> Refused<EnterpriseId> {
+        if let Some(enterprise) = self.0.sole_enterprises.get(&identity.partition) {
+            return Ok(enterprise);
+        }
+        let context = self.context(identity, None, visit)?;
+        let asked = self.free("/enterprises?page%5Bnumber%5D=1&page%5Bsize%5D=2", Operation::Enterprises, &context);
+        let outcome = visit.waiting_for(self, asked).await;
+        let answer = match outcome {
+            Outcome::Answered(answer) if answer.status.is_success() => answer,
+            outcome => return Err(refusal::failed(&Failure::of(outcome, &context.credential))),
+        };
+        match record::enterprises(&answer.body).as_deref() {
+            Ok([enterprise]) => {
+                self.0.sole_enterprises.insert(identity.partition, *enterprise);
+                Ok(*enterprise)
+            }
+            Ok(several) => Err(refusal::no_default_enterprise(several.is_empty())),
+            Err(_) => Err(refusal::failed(&Failure::Invalid)),
+        }
+    }
+
+    /// What goes upstream with a request about `enterprise`, whose account may have a key of its own.
+    pub(super) fn context(&self, identity: &Identity, enterprise: Option<EnterpriseId>, visit: &Visit) -> Refused<Context> {
+        let keys = &self.0.rules.keys;
+        let own = || enterprise.and_then(|enterprise| keys.by_enterprise.get(&enterprise)).or(keys.default.as_ref()).cloned();
+        let credential = identity.forwarded.clone().map(Credential::Forwarded).or_else(|| own().map(Credential::Own));
+        let credential = credential.ok_or_else(|| refusal::failed(&Failure::RejectedCredentials))?;
+        Ok(Context { credential, request_id: visit.request_id().clone(), traceparent: visit.traceparent().cloned() })
+    }
+}

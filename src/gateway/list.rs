@@ -1,0 +1,62 @@
+//! A page of an enterprise's list: free, kept for a short while, and a source of records for the numbers on it.
+
+use std::time::Duration;
+
+use super::Gateway;
+use super::answer::{Answer, Content, Refused};
+use super::ask::Page;
+use super::failure::Failure;
+use super::refusal;
+use super::visit::Visit;
+use crate::cache::{self, Key, ListKey};
+use crate::policy::decide::Kind;
+use crate::policy::decision::Decision;
+use crate::policy::entitlement::Partition;
+use crate::telnyx::record::Item;
+use crate::telnyx::{EnterpriseId, Operation, record};
+use crate::upstream::{self, Context, Outcome};
+use crate::wire::directives::Directives;
+
+impl Gateway {
+    /// Answers with a page, from memory if it is young enough.
+    pub(super) async fn list(
+        &self,
+        (partition, enterprise): (Partition, EnterpriseId),
+        page: &Page,
+        wishes: Directives,
+        context: &Context,
+        visit: &mut Visit,
+    ) -> Refused<Answer> {
+        let key = ListKey { partition, enterprise, query: page.query.clone() };
+        let young = |age: Duration| !wishes.no_cache && wishes.max_age.is_none_or(|limit| age <= limit);
+        if let Some((page, age)) = self.lists.get(&key, self.clock.elapsed()).filter(|(_, age)| young(*age)) {
+            return Ok(Answer::free(Decision::Hit, Content::Page(page, Some(age))));
+        }
+        if wishes.only_if_cached {
+            return Err(refusal::not_in_cache());
+        }
+        let begun = self.clock.elapsed();
+        let path = format!("/enterprises/{enterprise}/reputation/numbers?{}", page.query);
+        let answer = match visit.waiting_for(self, self.free(&path, Operation::List, context)).await {
+            Outcome::Answered(answer) if answer.status.is_success() => answer,
+            outcome => return Err(refusal::failed(&Failure::of(outcome, &context.credential))),
+        };
+        let own = |items: &Vec<Item>| items.iter().all(|item| item.record.enterprise_id == enterprise);
+        let Some(items) = record::list(&answer.body).ok().filter(own) else { return Err(refusal::failed(&Failure::Invalid)) };
+        self.harvest(partition, &answer, items, begun);
+        self.lists.store(key, answer.body.clone(), self.clock.elapsed());
+        Ok(Answer::free(Decision::Passed, Content::Page(answer.body, None)))
+    }
+
+    /// Feeds the numbers' own copies. A null is left out: whether it may be served depends on what was paid for it.
+    fn harvest(&self, partition: Partition, answer: &upstream::Answer, items: Vec<Item>, begun: Duration) {
+        for item in items {
+            let content = cache::Content::record(item.record.reputation, item.document, answer.date);
+            if content.kind == Kind::Data {
+                let key = Key { partition, enterprise: item.record.enterprise_id, number: item.record.phone_number };
+                let entry = self.cache.entry(&key, content, self.clock.elapsed());
+                self.cache.keep(key, &entry, begun);
+            }
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! A free look at the enterprise's list: what Telnyx has stored for one number, learnt without ever costing anything.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::json;
+
+use super::Gateway;
+use super::ask::Ask;
+use super::failure::Failure;
+use crate::cache::{Content, Entry};
+use crate::flight::{Follow, Seat};
+use crate::policy::decide::{Kind, Probe};
+use crate::policy::evidence::Billing;
+use crate::telnyx::{Operation, PhoneNumber, record};
+use crate::upstream::{Answer, Context, Outcome};
+
+/// What a look brought. All who wanted it at once share it.
+#[derive(Debug)]
+pub(super) enum Look {
+    /// The number's record, with data or without.
+    Found(Arc<Entry>),
+    /// There is no such number.
+    Missing(Arc<Entry>),
+    /// The answer does not tell.
+    Inconclusive,
+    /// There was no answer.
+    Failed(Failure),
+}
+
+impl Look {
+    /// The look as a decision sees it. It has only just ended, so the data is as old as it was then.
+    pub(super) fn fact(&self) -> Probe {
+        match self {
+            Self::Found(entry) if entry.kind == Kind::Null => Probe::Null,
+            Self::Found(entry) => Probe::Data(entry.data_age()),
+            Self::Missing(_) => Probe::Missing,
+            Self::Inconclusive => Probe::Inconclusive,
+            Self::Failed(_) => Probe::Failed,
+        }
+    }
+
+    /// What can be served of it.
+    pub(super) fn entry(&self) -> Option<&Arc<Entry>> {
+        match self {
+            Self::Found(entry) | Self::Missing(entry) => Some(entry),
+            Self::Inconclusive | Self::Failed(_) => None,
+        }
+    }
+}
+
+impl Gateway {
+    /// Looks, or waits for whoever is looking already. The look goes on when nobody waits any more.
+    pub(super) fn look(&self, ask: &Ask) -> Follow<Arc<Look>> {
+        match self.0.looks.board(&ask.key) {
+            Seat::Follow(follow) => follow,
+            Seat::Lead(lead) => {
+                let follow = lead.follow();
+                let (gateway, ask) = (self.clone(), ask.clone());
+                self.0.tasks.spawn(async move {
+                    let look = gateway.look_upstream(&ask).await;
+                    lead.land(Arc::new(look));
+                });
+                follow
+            }
+        }
+    }
+
+    /// Looks, and keeps what may be kept: data and absence. A null is kept only by whoever knows that it may be served.
+    pub(super) async fn look_upstream(&self, ask: &Ask) -> Look {
+        let begun = self.clock.elapsed();
+        let path = format!(
+            "/enterprises/{}/reputation/numbers?filter%5Bphone_number%5D%5Beq%5D=%2B{}&page%5Bnumber%5D=1&page%5Bsize%5D=10",
+            ask.key.enterprise,
+            ask.key.number.digits()
+        );
+        let answer = match self.free(&path, Operation::List, &ask.context).await {
+            Outcome::Answered(answer) if answer.status.is_success() => answer,
+            outcome => return Look::Failed(Failure::of(outcome, &ask.context.credential)),
+        };
+        let Some(content) = reading(&answer, ask) else { return Look::Inconclusive };
+        let entry = self.cache.entry(&ask.key, content, self.clock.elapsed());
+        if entry.kind != Kind::Null {
+            self.cache.keep(ask.key, &entry, begun);
+        }
+        if entry.kind == Kind::Missing { Look::Missing(entry) } else { Look::Found(entry) }
+    }
+
+    /// A request that cannot cost anything.
+    pub(super) async fn free(&self, path_and_query: &str, operation: Operation, context: &Context) -> Outcome {
+        let began = self.clock.elapsed();
+        let outcome = self.upstream.get(path_and_query, context).await;
+        let result = match &outcome {
+            Outcome::Answered(_) => Billing::NotBilled,
+            Outcome::NotSent(_) => Billing::NotSent,
+            Outcome::Unknown(_) => Billing::Unknown,
+        };
+        self.count_upstream(operation, result, self.clock.elapsed().saturating_sub(began));
+        outcome
+    }
+
+    pub(super) fn count_upstream(&self, operation: Operation, result: Billing, took: std::time::Duration) {
+        self.metrics.upstream_requests.with_label_values(&[operation.as_str(), result.as_str()]).inc();
+        self.metrics.upstream_duration.with_label_values(&[operation.as_str()]).observe(took.as_secs_f64());
+    }
+}
+
+/// What a list says of this very number of this very enterprise; nothing, if it does not tell. A filter that was
+/// ignored shows by items of other numbers, among which the wanted one may be missing only because of paging.
+fn reading(answer: &Answer, ask: &Ask) -> Option<Content> {
+    let items = record::list(&answer.body).ok()?;
+    if items.is_empty() {
+        return Some(Content::missing(not_found(ask.key.number)));
+    }
+    let this =
+        items.into_iter().find(|item| item.record.phone_number == ask.key.number && item.record.enterprise_id == ask.key.enterprise)?;
+    Some(Content::record(this.record.reputation, this.document, answer.date))
+}
+
+/// The 404 that the number's own GET would have been answered with.
+fn not_found(number: PhoneNumber) -> Bytes {
+    let url = "https://developers.telnyx.com/docs/overview/errors/10009";
+    let detail = format!("Phone number {number} is not associated with this enterprise");
+    let error = json!({"code": "10009", "title": "Resource not found", "detail": detail, "meta": {"url": url}});
+    json!({ "errors": [error] }).to_string().into()
+}

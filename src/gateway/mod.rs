@@ -1,0 +1,192 @@
+//! The pipeline: from a request's bytes to an answer's, in one direction. [`Gateway::handle`] shows the whole request.
+//!
+//! This is the only room that knows all engines, and the only one that counts.
+
+mod answer;
+mod ask;
+mod build;
+mod enterprise;
+mod failure;
+mod list;
+mod look;
+mod purchase;
+mod refusal;
+mod retrieve;
+mod visit;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::request::Parts;
+use http::{HeaderValue, Request, Response};
+use hyper::body::Incoming;
+use tokio_util::task::TaskTracker;
+
+pub use build::BuildError;
+
+use crate::auth::Auth;
+use crate::cache::{Cache, Key, Lists, PaidCalls};
+use crate::clock::Clock;
+use crate::flight::Flights;
+use crate::limit::Limits;
+use crate::policy::decide::Policy;
+use crate::policy::pricing::PriceList;
+use crate::server::{Abort, Service};
+use crate::spend::Ledger;
+use crate::telemetry::Metrics;
+use crate::telnyx::{EnterpriseId, Operation, route};
+use crate::upstream::Client;
+use crate::wire::body::{self, Body};
+use crate::wire::directives::Directives;
+use crate::wire::target::Target;
+use answer::{Answer, Refused};
+use ask::{Ask, Page};
+use look::Look;
+use purchase::Landing;
+use visit::Visit;
+
+/// What the gateway is made of.
+pub struct Engines {
+    /// Who calls.
+    pub auth: Auth,
+    /// How fast money may go.
+    pub limits: Limits,
+    /// Copies of numbers' records.
+    pub cache: Cache,
+    /// Pages of lists.
+    pub lists: Lists,
+    /// What was paid for lately.
+    pub calls: PaidCalls,
+    /// How much money may go, and where it went.
+    pub ledger: Ledger,
+    /// The way to Telnyx.
+    pub upstream: Client,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// Choices of the operator that belong to no engine.
+#[derive(Debug)]
+pub struct Rules {
+    /// What a read does.
+    pub policy: Policy,
+    /// What operations cost.
+    pub prices: PriceList,
+    /// Keys that go upstream.
+    pub keys: Keys,
+    /// Where simplified paths go, for callers without an enterprise of their own.
+    pub default_enterprise: Option<EnterpriseId>,
+    /// Enterprises' names in logs.
+    pub enterprise_names: HashMap<EnterpriseId, String>,
+    /// A request's line and fields may be this long.
+    pub max_header_size: usize,
+    /// A request's body may be this long.
+    pub max_body_size: usize,
+    /// A request's body may take this long.
+    pub body_timeout: Duration,
+    /// Whether phone numbers are logged whole.
+    pub log_full_numbers: bool,
+}
+
+/// The gateway's own keys, as `Authorization` values marked sensitive.
+#[derive(Debug, Default)]
+pub struct Keys {
+    /// For every enterprise that has none of its own.
+    pub default: Option<HeaderValue>,
+    /// For enterprises of other accounts.
+    pub by_enterprise: HashMap<EnterpriseId, HeaderValue>,
+}
+
+/// The gateway; clones are the same one.
+#[derive(Clone)]
+pub struct Gateway(Arc<Shared>);
+
+struct Shared {
+    engines: Engines,
+    rules: Rules,
+    looks: Flights<Key, Arc<Look>>,
+    purchases: Flights<Key, Landing>,
+    sole_enterprises: enterprise::Sole,
+    tasks: TaskTracker,
+}
+
+impl std::ops::Deref for Gateway {
+    type Target = Engines;
+
+    fn deref(&self) -> &Engines {
+        &self.0.engines
+    }
+}
+
+impl Gateway {
+    /// A gateway of these parts.
+    pub fn new(engines: Engines, rules: Rules) -> Self {
+        Self(Arc::new(Shared {
+            engines,
+            rules,
+            looks: Flights::default(),
+            purchases: Flights::default(),
+            sole_enterprises: enterprise::no_soles_yet(),
+            tasks: TaskTracker::new(),
+        }))
+    }
+
+    /// Waits until every look and every purchase under way has ended.
+    pub async fn settled(&self) {
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+    }
+
+    /// Answers one request.
+    async fn handle(&self, request: Request<Incoming>) -> Response<Body> {
+        let (head, body) = request.into_parts();
+        let mut visit = Visit::begin(self, &head);
+        let rules = &self.0.rules;
+        let read = body::read(body, rules.max_body_size, rules.body_timeout).await;
+        let answered = match &read {
+            Ok(body) => self.respond(&head, body.len(), &mut visit).await,
+            Err(unread) => Err(refusal::unread_body(*unread)),
+        };
+        visit.end(self, &head, answered.unwrap_or_else(|refusal| *refusal), read.is_err())
+    }
+
+    /// Target, caller, operation; what follows is the operation's own.
+    async fn respond(&self, head: &Parts, body_length: usize, visit: &mut Visit) -> Refused<Answer> {
+        refusal::check_head(head, self.0.rules.max_header_size)?;
+        let target = Target::parse(&head.uri).map_err(refusal::bad_target)?;
+        let identity = self.auth.identify(&head.headers).map_err(refusal::unauthenticated)?;
+        visit.identified(&identity);
+        let route = route(&head.method, &target.segments).map_err(|why| refusal::no_route(&why))?;
+        visit.routed(route.operation);
+        refusal::check_body(&head.method, body_length)?;
+        let wishes = Directives::parse(&head.headers);
+        match route.operation {
+            Operation::Retrieve => {
+                let number = ask::number(route.number)?;
+                let want = ask::want(head, &target.query, wishes)?;
+                let enterprise = self.enterprise(route.enterprise, &identity, visit).await?;
+                visit.about(enterprise, Some(number));
+                let context = self.context(&identity, Some(enterprise), visit)?;
+                let key = Key { partition: identity.partition, enterprise, number };
+                self.retrieve(&Ask { key, want, caller: identity.caller, context }, visit).await
+            }
+            Operation::List => {
+                let page = Page::parse(&target.query, route.enterprise.is_some())?;
+                let enterprise = self.enterprise(route.enterprise.or(page.enterprise.as_deref()), &identity, visit).await?;
+                visit.about(enterprise, None);
+                let context = self.context(&identity, Some(enterprise), visit)?;
+                self.list((identity.partition, enterprise), &page, wishes, &context, visit).await
+            }
+            operation => Err(refusal::not_carried(operation)),
+        }
+    }
+}
+
+impl Service for Gateway {
+    async fn call(&self, request: Request<Incoming>) -> Result<Response<Body>, Abort> {
+        Ok(self.handle(request).await)
+    }
+}

@@ -1,0 +1,204 @@
+//! Every refusal, with its status, its code, and what to do about it: the table of `docs/errors.md` in code.
+
+use http::request::Parts;
+use http::{Method, StatusCode};
+use serde_json::Value;
+
+use super::answer::{Answer, Content, Refused};
+use super::failure::Failure;
+use crate::auth::Unauthenticated;
+use crate::limit::Limited;
+use crate::policy::decision::Decision;
+use crate::policy::evidence::Billing;
+use crate::policy::money::Usd;
+use crate::spend::{BudgetStatus, HoldRefused};
+use crate::telnyx::{NoRoute, Operation};
+use crate::upstream::{Lost, NotSent};
+use crate::wire::body::Unread;
+use crate::wire::problem::{Problem, Retry};
+use crate::wire::target::BadTarget;
+
+/// A client library may sleep through a wait of this many seconds; a longer one is better told to whoever asked.
+const SHORT_WAIT: u64 = 10;
+
+fn refusal(decision: Decision, problem: Problem) -> Box<Answer> {
+    Box::new(Answer::free(decision, Content::Problem(problem)))
+}
+
+pub(super) fn bad_request(code: &'static str, title: &'static str, detail: impl Into<String>, parameter: &'static str) -> Box<Answer> {
+    refusal(Decision::BadRequest, Problem::bad_request(code, title, detail).at(parameter))
+}
+
+pub(super) fn bad_target(error: BadTarget) -> Box<Answer> {
+    refusal(Decision::BadRequest, Problem::bad_request("10015", "Bad Request", error.to_string()))
+}
+
+pub(super) fn unread_body(unread: Unread) -> Box<Answer> {
+    let (status, code) = match unread {
+        Unread::TooLong => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
+        Unread::TimedOut => (StatusCode::REQUEST_TIMEOUT, "body_timeout"),
+        Unread::Cut => (StatusCode::BAD_REQUEST, "body_cut"),
+    };
+    refusal(Decision::BadRequest, Problem::new(status, code, "Bad Request", unread.to_string()).never_retried())
+}
+
+/// The head may be this long. hyper has a limit of its own far above, beyond which its answer is a bare 431.
+pub(super) fn check_head(head: &Parts, limit: usize) -> Refused<()> {
+    let fields: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len()).sum();
+    let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    if fields + target <= limit {
+        return Ok(());
+    }
+    let detail = format!("the request's target and fields take {} bytes, and this gateway allows {limit}", fields + target);
+    let problem = Problem::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "header_too_large", "Request Header Fields Too Large", detail);
+    Err(refusal(Decision::BadRequest, problem.never_retried()))
+}
+
+/// No operation that is carried takes a body with GET or HEAD, and two readers might disagree on what it means.
+pub(super) fn check_body(method: &Method, length: usize) -> Refused<()> {
+    if length == 0 || !matches!(*method, Method::GET | Method::HEAD) {
+        return Ok(());
+    }
+    let detail = format!("a {method} request has no body here, and this one has {length} bytes");
+    Err(refusal(Decision::BadRequest, Problem::bad_request("10015", "Bad Request", detail)))
+}
+
+pub(super) fn unauthenticated(why: Unauthenticated) -> Box<Answer> {
+    let problem = Problem::new(StatusCode::UNAUTHORIZED, "unauthenticated", "Unauthenticated", why.to_string());
+    refusal(Decision::Unauthenticated, problem.never_retried())
+}
+
+fn not_permitted(code: &'static str, detail: impl Into<String>) -> Box<Answer> {
+    let problem = Problem::new(StatusCode::FORBIDDEN, code, "Not permitted", detail);
+    refusal(Decision::NotPermitted, problem.never_retried())
+}
+
+pub(super) fn no_route(why: &NoRoute) -> Box<Answer> {
+    match why {
+        NoRoute::Path => {
+            not_permitted("route_not_allowed", "this gateway carries reads and lists of reputation numbers, and this path is neither")
+        }
+        NoRoute::Method(allowed) => {
+            let allowed: Vec<_> = allowed.iter().map(Method::as_str).collect();
+            let detail = format!("this path takes {}", allowed.join(", "));
+            let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed", detail);
+            refusal(Decision::NotPermitted, problem.never_retried())
+        }
+    }
+}
+
+/// An operation that Telnyx has and this gateway does not carry, so that nothing goes past its meter.
+pub(super) fn not_carried(operation: Operation) -> Box<Answer> {
+    let detail = format!("this gateway does not carry the operation \"{}\": send it to Telnyx directly", operation.as_str());
+    not_permitted("operation_not_permitted", detail)
+}
+
+pub(super) fn enterprise_not_permitted() -> Box<Answer> {
+    not_permitted("enterprise_not_permitted", "this key may not see this enterprise: its [[caller]] lists the ones it may")
+}
+
+pub(super) fn no_default_enterprise(none_at_all: bool) -> Box<Answer> {
+    let detail = if none_at_all {
+        "the account has no enterprise, so there is nothing that this path could mean"
+    } else {
+        "the account has several enterprises: name one in the path, or set default_enterprise for this caller or in [upstream]"
+    };
+    bad_request("10015", "Bad Request", detail, "enterprise_id")
+}
+
+pub(super) fn fresh_not_permitted() -> Box<Answer> {
+    not_permitted("fresh_not_permitted", "this key may not ask for fresh data: its [[caller]] needs allow = [\"fresh\"]")
+}
+
+pub(super) fn not_in_cache() -> Box<Answer> {
+    let detail = "nothing is stored for this number, and the request asked for a stored answer only";
+    let problem = Problem::new(StatusCode::GATEWAY_TIMEOUT, "not_in_cache", "Not in cache", detail);
+    refusal(Decision::NotInCache, problem.never_retried())
+}
+
+pub(super) fn rate_limited(limited: Limited) -> Box<Answer> {
+    let seconds = limited.wait.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX);
+    let detail = format!("the {} rate limit for billable calls lets the next one through in {seconds} s", limited.limiter.as_str());
+    let mut problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "fresh_rate_limited", "Too many billable calls", detail);
+    problem.retry = if seconds <= SHORT_WAIT { Retry::After(seconds) } else { Retry::Never };
+    refusal(Decision::RateLimited, problem.with("limiter", limited.limiter.as_str()))
+}
+
+pub(super) fn hold_refused(refused: &HoldRefused, price: Usd) -> Box<Answer> {
+    let payment = |detail: String| {
+        let problem = Problem::new(StatusCode::PAYMENT_REQUIRED, "budget_exhausted", "Budget exhausted", detail);
+        problem.never_retried().with("price_usd", price.to_string())
+    };
+    match refused {
+        HoldRefused::NoBudget => {
+            refusal(Decision::BudgetExhausted, payment("no [[budget]] applies to this call, and without one nothing is spent".into()))
+        }
+        HoldRefused::Exhausted(budget) => {
+            let detail = format!(
+                "budget \"{}\" has {} of {} dollars spent and {} held, and this call costs {price}; it starts anew at {}",
+                budget.name, budget.spent, budget.limit, budget.held, budget.resets_at
+            );
+            refusal(Decision::BudgetExhausted, with_budget(payment(detail), budget))
+        }
+        HoldRefused::Unavailable => {
+            let detail = "the ledger cannot record a charge now, so nothing is bought; stored answers and free reads go on";
+            let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "ledger_unavailable", "Ledger unavailable", detail);
+            refusal(Decision::LedgerUnavailable, problem.never_retried())
+        }
+    }
+}
+
+fn with_budget(problem: Problem, budget: &BudgetStatus) -> Problem {
+    let facts = [
+        ("budget", budget.name.clone()),
+        ("scope", budget.scope.to_string()),
+        ("limit_usd", budget.limit.to_string()),
+        ("spent_usd", budget.spent.to_string()),
+        ("held_usd", budget.held.to_string()),
+        ("resets_at", budget.resets_at.to_string()),
+    ];
+    facts.into_iter().fold(problem, |problem, (name, fact)| problem.with(name, Value::String(fact)))
+}
+
+/// What went wrong upstream, as the caller is told.
+pub(super) fn failed(failure: &Failure) -> Box<Answer> {
+    let problem = |status, code, title, detail: String| Problem::new(status, code, title, detail);
+    let bad_gateway = StatusCode::BAD_GATEWAY;
+    let (decision, problem) = match failure {
+        Failure::Refused(relay) => return Box::new(Answer::free(Decision::UpstreamError, Content::Relay(relay.clone()))),
+        Failure::NotSent(why @ NotSent::Unreachable) => {
+            (Decision::UpstreamError, problem(bad_gateway, "upstream_unreachable", "Upstream unreachable", why.to_string()))
+        }
+        Failure::NotSent(why @ NotSent::Crowded) => {
+            let crowded = problem(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Overloaded", why.to_string());
+            (Decision::Overloaded, Problem { retry: Retry::After(1), ..crowded })
+        }
+        Failure::Lost(why @ Lost::TimedOut) => {
+            (Decision::UpstreamError, problem(StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", "Upstream timed out", why.to_string()))
+        }
+        Failure::Lost(why) => {
+            (Decision::UpstreamError, problem(bad_gateway, "upstream_unreachable", "Upstream unreachable", why.to_string()))
+        }
+        Failure::Invalid => {
+            let detail = "the upstream's answer is not this number's whole record, so it is neither shown nor stored".into();
+            (Decision::UpstreamError, problem(bad_gateway, "upstream_invalid", "Upstream answer invalid", detail))
+        }
+        Failure::RejectedCredentials => {
+            let detail = "the upstream refused the gateway's own key, or there is none for this enterprise: whoever runs the gateway must set a valid one";
+            let rejected =
+                problem(bad_gateway, "upstream_rejected_credentials", "Upstream rejected the gateway's credentials", detail.into());
+            (Decision::UpstreamError, rejected.never_retried())
+        }
+        Failure::OutcomeUnknown => return outcome_unknown(),
+    };
+    refusal(decision, problem)
+}
+
+pub(super) fn outcome_unknown() -> Box<Answer> {
+    let detail =
+        "a billable call for this number was sent and it is not known whether it was billed; it is not sent again until that is clear";
+    let problem = Problem::new(StatusCode::GATEWAY_TIMEOUT, "outcome_unknown", "Outcome unknown", detail).never_retried();
+    let mut answer = refusal(Decision::OutcomeUnknown, problem);
+    answer.billing = Billing::Unknown;
+    answer
+}

@@ -1,0 +1,142 @@
+//! One request from its head to its answer: what is counted and logged of it.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{CONNECTION, HeaderValue};
+use http::request::Parts;
+use http::{Method, Response};
+use uuid::Uuid;
+
+use super::Gateway;
+use super::answer::Answer;
+use crate::auth::{ANONYMOUS, Identity};
+use crate::policy::decision::Decision;
+use crate::policy::evidence::Billing;
+use crate::policy::money::Usd;
+use crate::telemetry::metrics::Avoided;
+use crate::telnyx::{EnterpriseId, Operation, PhoneNumber};
+use crate::upstream::{REQUEST_ID, TRACEPARENT};
+use crate::wire::body::Body;
+
+/// A longer or stranger id of the caller's is replaced by one of ours.
+const LONGEST_REQUEST_ID: usize = 128;
+
+/// What is known of a request while it is being answered.
+#[derive(Debug)]
+pub(super) struct Visit {
+    began: Duration,
+    waited: Duration,
+    request_id: HeaderValue,
+    traceparent: Option<HeaderValue>,
+    caller: Arc<str>,
+    operation: Operation,
+    enterprise: Option<EnterpriseId>,
+    number: Option<PhoneNumber>,
+}
+
+impl Visit {
+    pub(super) fn begin(gateway: &Gateway, head: &Parts) -> Self {
+        let theirs = head.headers.get(REQUEST_ID).filter(|id| is_plain(id)).cloned();
+        let ours = || HeaderValue::from_str(&Uuid::now_v7().simple().to_string()).expect("hexadecimal digits");
+        Self {
+            began: gateway.clock.elapsed(),
+            waited: Duration::ZERO,
+            request_id: theirs.unwrap_or_else(ours),
+            traceparent: head.headers.get(TRACEPARENT).cloned(),
+            caller: Arc::from(ANONYMOUS),
+            operation: Operation::Unknown,
+            enterprise: None,
+            number: None,
+        }
+    }
+
+    pub(super) fn identified(&mut self, identity: &Identity) {
+        self.caller = Arc::clone(&identity.caller.name);
+    }
+
+    pub(super) fn routed(&mut self, operation: Operation) {
+        self.operation = operation;
+    }
+
+    pub(super) fn about(&mut self, enterprise: EnterpriseId, number: Option<PhoneNumber>) {
+        self.enterprise = Some(enterprise);
+        self.number = number;
+    }
+
+    pub(super) fn request_id(&self) -> &HeaderValue {
+        &self.request_id
+    }
+
+    pub(super) fn traceparent(&self) -> Option<&HeaderValue> {
+        self.traceparent.as_ref()
+    }
+
+    /// Waits for something upstream, and leaves that wait out of the gateway's own share.
+    pub(super) async fn waiting_for<T>(&mut self, gateway: &Gateway, event: impl Future<Output = T>) -> T {
+        let began = gateway.clock.elapsed();
+        let result = event.await;
+        self.waited += gateway.clock.elapsed().saturating_sub(began);
+        result
+    }
+
+    /// Counts, logs, and makes the answer's bytes. `close`: the connection is out of step and must end.
+    pub(super) fn end(self, gateway: &Gateway, head: &Parts, answer: Answer, close: bool) -> Response<Body> {
+        let now = gateway.clock.elapsed();
+        let duration = now.saturating_sub(self.began);
+        let metrics = &gateway.metrics;
+        let operation = self.operation.as_str();
+        metrics.requests.with_label_values(&[operation, answer.decision.as_str(), &self.caller]).inc();
+        metrics.request_duration.with_label_values(&[operation]).observe(duration.as_secs_f64());
+        metrics.overhead.with_label_values(&[operation]).observe(duration.saturating_sub(self.waited).as_secs_f64());
+        if let Some(cause) = avoided(answer.decision) {
+            metrics.avoided.with_label_values(&[cause.as_str()]).inc_by(gateway.0.rules.prices.check.as_metric());
+        }
+        let (decision, billing, cost) = (answer.decision, answer.billing, answer.cost);
+        let mut response = answer.into_response(&head.headers, &self.request_id, now);
+        if close {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        self.log(gateway, &head.method, response.status().as_u16(), decision, billing, cost, duration);
+        response
+    }
+
+    /// The one line that each request leaves.
+    #[allow(clippy::too_many_arguments, reason = "the fields of one line, each named where it is written")]
+    fn log(&self, gateway: &Gateway, method: &Method, status: u16, decision: Decision, billing: Billing, cost: Usd, duration: Duration) {
+        let rules = &gateway.0.rules;
+        let shown = |number: PhoneNumber| if rules.log_full_numbers { number.to_string() } else { number.masked() };
+        let named = |id: EnterpriseId| rules.enterprise_names.get(&id).cloned().unwrap_or_else(|| id.to_string());
+        tracing::info!(
+            target: "access",
+            request_id = self.request_id.to_str().unwrap_or_default(),
+            caller = &*self.caller,
+            %method,
+            operation = self.operation.as_str(),
+            enterprise = self.enterprise.map(named),
+            number = self.number.map(shown),
+            status,
+            decision = decision.as_str(),
+            billed = billing.as_str(),
+            cost_usd = %cost,
+            duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
+            upstream_us = u64::try_from(self.waited.as_micros()).unwrap_or(u64::MAX),
+            "request"
+        );
+    }
+}
+
+fn is_plain(id: &HeaderValue) -> bool {
+    (1..=LONGEST_REQUEST_ID).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
+}
+
+fn avoided(decision: Decision) -> Option<Avoided> {
+    match decision {
+        Decision::Collapsed => Some(Avoided::Collapsed),
+        Decision::Cooldown => Some(Avoided::Cooldown),
+        Decision::Recovered => Some(Avoided::Recovered),
+        Decision::Null => Some(Avoided::Null),
+        _ => None,
+    }
+}

@@ -1,0 +1,268 @@
+//! The metrics, a documented field each. Every series stands from the start: label sets are closed, and each member is made at once.
+
+use std::sync::Arc;
+
+use prometheus::core::Collector;
+use prometheus::{
+    CounterVec, Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+
+use crate::policy::decision::Decision;
+use crate::policy::evidence::Billing;
+use crate::telnyx::Operation;
+
+const PREFIX: &str = "reputation_gateway";
+
+/// From 50 µs, a hit, to 30 s, past the longest wait for the upstream.
+const REQUEST_SECONDS: &[f64] =
+    &[0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+/// The members of label sets that depend on the configuration or on engines that this one does not know.
+#[derive(Clone, Debug, Default)]
+pub struct Labels {
+    /// Callers' names.
+    pub callers: Vec<Arc<str>>,
+    /// Budgets' names.
+    pub budgets: Vec<Arc<str>>,
+    /// Ends of a hold.
+    pub hold_ends: Vec<&'static str>,
+    /// Causes of an eviction.
+    pub evictions: Vec<&'static str>,
+    /// Rate limiters.
+    pub limiters: Vec<&'static str>,
+}
+
+/// Why a call that would have cost money was not made, or cost nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Avoided {
+    /// Another caller's call answered it.
+    Collapsed,
+    /// The stored data was young enough.
+    Cooldown,
+    /// An earlier call of unknown outcome had worked.
+    Recovered,
+    /// The networks were known to hold no data.
+    Null,
+}
+
+impl Avoided {
+    const ALL: [Self; 4] = [Self::Collapsed, Self::Cooldown, Self::Recovered, Self::Null];
+
+    /// The word in the metric.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Collapsed => "collapsed",
+            Self::Cooldown => "cooldown",
+            Self::Recovered => "recovered",
+            Self::Null => "null",
+        }
+    }
+}
+
+/// All metrics of a gateway.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Requests that were answered, by operation, decision and caller.
+    pub requests: IntCounterVec,
+    /// From a request's head to its answer, in seconds, by operation.
+    pub request_duration: HistogramVec,
+    /// The gateway's own share of that: without waiting for the upstream.
+    pub overhead: HistogramVec,
+    /// Requests sent upstream, by operation and by whether they were billed.
+    pub upstream_requests: IntCounterVec,
+    /// From a request's dispatch upstream to the end of its answer, in seconds, by operation.
+    pub upstream_duration: HistogramVec,
+    /// Dollars posted to the ledger, by caller.
+    pub spend: CounterVec,
+    /// Dollars that callers would have spent without the gateway, by cause.
+    pub avoided: CounterVec,
+    /// A budget's limit, in dollars.
+    pub budget_limit: GaugeVec,
+    /// Dollars posted in a budget's present window.
+    pub budget_spent: GaugeVec,
+    /// Dollars held in a budget's present window.
+    pub budget_held: GaugeVec,
+    /// When a budget's present window ends, as Unix time.
+    pub budget_resets: GaugeVec,
+    /// What budgets said when a hold was asked for.
+    pub budget_decisions: IntCounterVec,
+    /// Holds that have not ended.
+    pub holds_open: IntGauge,
+    /// The age of the oldest of them, in seconds; 0 if there is none.
+    pub hold_oldest_age: Gauge,
+    /// Holds that ended, by how.
+    pub holds: IntCounterVec,
+    /// Copies in the cache.
+    pub cache_entries: IntGauge,
+    /// Bytes that they take.
+    pub cache_bytes: IntGauge,
+    /// Copies that left the cache without having been replaced, by cause.
+    pub cache_evictions: IntCounterVec,
+    /// Billable calls that a rate limit refused, by limiter.
+    pub rate_limit_denied: IntCounterVec,
+    /// How long the ledger's commits took, in seconds.
+    pub ledger_commit: Histogram,
+    /// Whether all billable work is stopped: 0 or 1.
+    pub kill_switch: IntGauge,
+    /// Whether requests go upstream: 0 they do (closed), 1 they do not (open), 2 some do, to see (half-open).
+    pub upstream_breaker_state: IntGauge,
+    /// Whether the configuration that was read last is in force: 0 or 1.
+    pub config_reload_success: IntGauge,
+}
+
+impl Metrics {
+    /// Makes and registers every series.
+    pub fn new(labels: &Labels) -> Self {
+        let registry = Registry::new();
+        let make = Maker(&registry);
+        let metrics = Self {
+            requests: make.int_counters("requests_total", "Requests answered.", &["operation", "decision", "caller"]),
+            request_duration: make.histograms("request_duration_seconds", "From a request's head to its answer.", &["operation"]),
+            overhead: make.histograms("overhead_seconds", "The gateway's own share of a request's duration.", &["operation"]),
+            upstream_requests: make.int_counters(
+                "upstream_requests_total",
+                "Requests sent upstream, by billing.",
+                &["operation", "result"],
+            ),
+            upstream_duration: make.histograms(
+                "upstream_duration_seconds",
+                "From dispatch upstream to the end of the answer.",
+                &["operation"],
+            ),
+            spend: make.counters("spend_usd_total", "Dollars posted to the ledger.", &["caller"]),
+            avoided: make.counters("avoided_usd_total", "Dollars that callers would have spent without the gateway.", &["cause"]),
+            budget_limit: make.gauges("budget_limit_usd", "A budget's limit in dollars.", &["budget"]),
+            budget_spent: make.gauges("budget_spent_usd", "Dollars posted in a budget's present window.", &["budget"]),
+            budget_held: make.gauges("budget_held_usd", "Dollars held in a budget's present window.", &["budget"]),
+            budget_resets: make.gauges("budget_resets_timestamp_seconds", "When a budget's present window ends.", &["budget"]),
+            budget_decisions: make.int_counters("budget_decisions_total", "What budgets said of holds.", &["budget", "decision"]),
+            holds_open: make.register(IntGauge::with_opts(opts("holds_open", "Holds that have not ended."))),
+            hold_oldest_age: make.register(Gauge::with_opts(opts("hold_oldest_age_seconds", "Age of the oldest open hold."))),
+            holds: make.int_counters("holds_total", "Holds that ended.", &["end"]),
+            cache_entries: make.register(IntGauge::with_opts(opts("cache_entries", "Copies in the cache."))),
+            cache_bytes: make.register(IntGauge::with_opts(opts("cache_bytes", "Bytes that the copies take."))),
+            cache_evictions: make.int_counters("cache_evictions_total", "Copies that left the cache unreplaced.", &["cause"]),
+            rate_limit_denied: make.int_counters("rate_limit_denied_total", "Billable calls that a rate limit refused.", &["limiter"]),
+            ledger_commit: make.register(Histogram::with_opts(histogram_opts("ledger_commit_seconds", "How long ledger commits took."))),
+            kill_switch: make.register(IntGauge::with_opts(opts("kill_switch", "Whether all billable work is stopped."))),
+            upstream_breaker_state: make.register(IntGauge::with_opts(opts("upstream_breaker_state", "0 closed, 1 open, 2 half-open."))),
+            config_reload_success: make
+                .register(IntGauge::with_opts(opts("config_reload_success", "Whether the last configuration is in force."))),
+            registry: registry.clone(),
+        };
+        make.build_info();
+        metrics.stand(labels);
+        metrics
+    }
+
+    /// Prometheus's text format.
+    pub fn render(&self) -> Vec<u8> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text).expect("a vector takes every byte");
+        text
+    }
+
+    /// Makes each member of each label set, so that a rate is there before the first event.
+    fn stand(&self, labels: &Labels) {
+        for operation in Operation::ALL.map(Operation::as_str) {
+            for histogram in [&self.request_duration, &self.overhead, &self.upstream_duration] {
+                histogram.with_label_values(&[operation]);
+            }
+            for billing in Billing::ALL {
+                self.upstream_requests.with_label_values(&[operation, billing.as_str()]);
+            }
+            for decision in Decision::ALL {
+                for caller in &labels.callers {
+                    self.requests.with_label_values(&[operation, decision.as_str(), caller]);
+                }
+            }
+        }
+        for caller in &labels.callers {
+            self.spend.with_label_values(&[&**caller]);
+        }
+        for cause in Avoided::ALL {
+            self.avoided.with_label_values(&[cause.as_str()]);
+        }
+        for budget in &labels.budgets {
+            for gauge in [&self.budget_limit, &self.budget_spent, &self.budget_held, &self.budget_resets] {
+                gauge.with_label_values(&[&**budget]);
+            }
+            for decision in ["allowed", "denied"] {
+                self.budget_decisions.with_label_values(&[&**budget, decision]);
+            }
+        }
+        let singles =
+            [(&self.holds, &labels.hold_ends), (&self.cache_evictions, &labels.evictions), (&self.rate_limit_denied, &labels.limiters)];
+        for (counter, members) in singles {
+            for member in members {
+                counter.with_label_values(&[*member]);
+            }
+        }
+    }
+}
+
+/// Makes and registers; a failure would be a fault in this file, seen by every test.
+struct Maker<'r>(&'r Registry);
+
+impl Maker<'_> {
+    fn register<C: Collector + Clone + 'static>(&self, made: prometheus::Result<C>) -> C {
+        let collector = made.expect("names and labels are well formed");
+        self.0.register(Box::new(collector.clone())).expect("names differ");
+        collector
+    }
+
+    fn int_counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+        self.register(IntCounterVec::new(opts(name, help), labels))
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> CounterVec {
+        self.register(CounterVec::new(opts(name, help), labels))
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
+        self.register(GaugeVec::new(opts(name, help), labels))
+    }
+
+    fn histograms(&self, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
+        self.register(HistogramVec::new(histogram_opts(name, help), labels))
+    }
+
+    fn build_info(&self) {
+        let info: IntGaugeVec = self.register(IntGaugeVec::new(opts("build_info", "The running version; always 1."), &["version"]));
+        info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+    }
+}
+
+fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(format!("{PREFIX}_{name}"), help)
+}
+
+fn histogram_opts(name: &str, help: &str) -> HistogramOpts {
+    HistogramOpts::from(opts(name, help)).buckets(REQUEST_SECONDS.to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_series_stands_before_the_first_event() {
+        let labels =
+            Labels { callers: vec!["dialer".into()], budgets: vec!["all".into()], hold_ends: vec!["settled"], ..Labels::default() };
+        let text = String::from_utf8(Metrics::new(&labels).render()).expect("text");
+        for series in [
+            r#"reputation_gateway_requests_total{caller="dialer",decision="hit",operation="retrieve"} 0"#,
+            r#"reputation_gateway_upstream_requests_total{operation="retrieve",result="billed"} 0"#,
+            r#"reputation_gateway_spend_usd_total{caller="dialer"} 0"#,
+            r#"reputation_gateway_avoided_usd_total{cause="null"} 0"#,
+            r#"reputation_gateway_budget_decisions_total{budget="all",decision="denied"} 0"#,
+            r#"reputation_gateway_holds_total{end="settled"} 0"#,
+            "reputation_gateway_ledger_commit_seconds_count 0",
+            "reputation_gateway_kill_switch 0",
+        ] {
+            assert!(text.lines().any(|line| line == series), "{series} is not in\n{text}");
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! What operators read: metrics and the log.
+
+mod config;
+mod log;
+pub mod metrics;
+
+pub use config::{Config, Format};
+pub use log::{LogGuard, init};
+pub use metrics::Metrics;
