@@ -76,12 +76,12 @@ fn fault(room: &str, path: &[String]) -> Option<&'static str> {
     if used == SANDBOX {
         return (!TOP.contains(&room)).then_some("only start-up may use the sandbox");
     }
-    let (Some(user_row), Some(used_row)) = (row(room), row(used)) else { return Some("it is no room") };
-    if user_row != used_row {
-        return (user_row > used_row).then_some("it is above");
+    let (Some(own_row), Some(other_row)) = (row(room), row(used)) else { return Some("it is no room") };
+    if own_row != other_row {
+        return (own_row > other_row).then_some("it is above");
     }
-    let order = |name: &str| ROWS[user_row].iter().position(|room| *room == name);
-    let ordered = [TOP, BASE].contains(&ROWS[user_row]) && order(room) < order(used);
+    let order = |name: &str| ROWS[own_row].iter().position(|room| *room == name);
+    let ordered = [TOP, BASE].contains(&ROWS[own_row]) && order(room) < order(used);
     (!ordered).then_some("rooms of one row do not know each other")
 }
 
