@@ -1,0 +1,34 @@
+# syntax=docker/dockerfile:1
+
+# docker build -t reputation-gateway .
+# docker run -p 8080:8080 -e TELNYX_API_KEY -v ledger:/var/lib/reputation-gateway \
+#   -v ./gateway.toml:/etc/reputation-gateway/gateway.toml:ro reputation-gateway
+
+# Debian 12 in both stages: the binary runs on the C library that it was linked against.
+FROM rust:1.95-bookworm AS build
+WORKDIR /build
+COPY . .
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    --mount=type=cache,target=/build/target \
+    cargo build --release --locked --bin reputation-gateway \
+    && install -D target/release/reputation-gateway /out/usr/local/bin/reputation-gateway \
+    && install -D -m 644 config/gateway.toml /out/etc/reputation-gateway/gateway.toml \
+    && install -d -o 65532 -g 65532 /out/var/lib/reputation-gateway
+
+# Certificates, a C library, no shell; the user is 65532.
+FROM gcr.io/distroless/cc-debian12:nonroot
+COPY --from=build /out /
+
+# The ledger is the truth about money: it outlives the container.
+WORKDIR /var/lib/reputation-gateway
+VOLUME /var/lib/reputation-gateway
+
+# The admin listener stays on the container's loopback, where the health check asks it. To publish 8081, give it a token and an
+# address: `--admin-listen 0.0.0.0:8081`.
+EXPOSE 8080 8081
+HEALTHCHECK --interval=10s --timeout=3s --start-period=10s CMD ["reputation-gateway", "health"]
+
+# SIGTERM drains: billed calls under way are settled before the process ends.
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["reputation-gateway"]
+CMD ["serve", "--config", "/etc/reputation-gateway/gateway.toml", "--listen", "0.0.0.0:8080"]

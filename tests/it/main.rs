@@ -1,0 +1,3 @@
+//! What must hold for the project as a whole, in one binary.
+
+mod tidy;

@@ -1,0 +1,247 @@
+// What a service sees that changes nothing but the SDK's base URL; each test ends by what the sandbox charged.
+
+import assert from "node:assert/strict";
+import { afterEach, beforeEach, describe, test } from "node:test";
+
+import Telnyx from "telnyx";
+
+import { ENTERPRISE, Gateway, NEVER_ANY_DATA, NOT_ASSOCIATED, STORED, neverChecked } from "./gateway.mjs";
+
+/** A client, and what it put on the wire: every attempt, retries too. */
+function connect(gateway, { key = gateway.keys.dialer, baseURL = gateway.baseURL } = {}) {
+  const attempts = [];
+  const counted = (...request) => {
+    attempts.push(request);
+    return fetch(...request);
+  };
+  return { api: new Telnyx({ apiKey: key, baseURL, fetch: counted }), attempts };
+}
+
+const FORMS = {
+  simplified: (api, number, options = {}) => api.reputation.numbers.retrieve(number, options),
+  scoped: (api, number, options = {}) => api.enterprises.reputation.numbers.retrieve(number, { enterprise_id: ENTERPRISE, ...options }),
+};
+const { simplified, scoped } = FORMS;
+
+/** A parsed body, and the gateway's word on it. */
+async function ask(request) {
+  const { data: body, response } = await request.withResponse();
+  const [decision, billed, costUsd] = ["decision", "billed", "cost-usd"].map((name) => response.headers.get(`x-gateway-${name}`));
+  return { body, headers: response.headers, word: [decision, billed, Number(costUsd)], decision, billed };
+}
+
+async function refused(request, errorClass) {
+  const error = await request.then(
+    () => assert.fail("answered, not refused"),
+    (error) => error,
+  );
+  assert.equal(error.constructor, errorClass, error);
+  return error;
+}
+
+async function assertCharged(gateway, count) {
+  const charges = await gateway.charges();
+  assert.deepEqual([charges.count, Number(charges.total_usd).toFixed(2)], [count, (count / 10).toFixed(2)]);
+}
+
+describe("with a budget that is not reached", () => {
+  let gateway;
+  beforeEach(async () => {
+    gateway = await Gateway.start();
+  });
+  afterEach(() => gateway.stop());
+
+  for (const [form, retrieve] of Object.entries(FORMS)) {
+    test(`stored data is read free and then from the cache, ${form}`, async () => {
+      const { api } = connect(gateway);
+      const first = await ask(retrieve(api, STORED));
+      const second = await ask(retrieve(api, STORED));
+      assert.deepEqual(first.word, ["probe", "no", 0]);
+      assert.deepEqual(second.word, ["hit", "no", 0]);
+      assert.equal(first.body.data.phone_number, STORED);
+      assert.deepEqual(second.body, first.body);
+      await assertCharged(gateway, 0);
+    });
+
+    test(`the first read of a number is billed once, ${form}`, async () => {
+      const { api } = connect(gateway);
+      assert.deepEqual((await ask(retrieve(api, neverChecked(0)))).word, ["first_touch", "yes", 0.1]);
+      assert.deepEqual((await ask(retrieve(api, neverChecked(0)))).word, ["hit", "no", 0]);
+      await assertCharged(gateway, 1);
+    });
+
+    test(`fresh is billed and then cools down, ${form}`, async () => {
+      const { api } = connect(gateway);
+      const first = await ask(retrieve(api, neverChecked(1), { fresh: true }));
+      const second = await ask(retrieve(api, neverChecked(1), { fresh: true }));
+      assert.deepEqual(first.word, ["billed", "yes", 0.1]);
+      assert.deepEqual(second.word, ["cooldown", "no", 0]);
+      assert.deepEqual(second.body, first.body);
+      await assertCharged(gateway, 1);
+    });
+
+    test(`a missing number is not found, ${form}`, async () => {
+      const { api, attempts } = connect(gateway);
+      for (const fresh of [false, true]) {
+        const error = await refused(retrieve(api, NOT_ASSOCIATED, { fresh }), Telnyx.NotFoundError);
+        assert.ok(error.error.errors[0].title);
+      }
+      assert.equal(attempts.length, 2);
+      await assertCharged(gateway, 0);
+    });
+  }
+
+  test("many who ask at once share one charge", async () => {
+    const { api, attempts } = connect(gateway);
+    const answers = await Promise.all(Array.from({ length: 20 }, () => ask(scoped(api, neverChecked(2), { fresh: true }))));
+    assert.equal(answers.filter(({ decision }) => decision === "billed").length, 1);
+    assert.equal(answers.filter(({ billed }) => billed === "yes").length, 1);
+    for (const { decision, body } of answers) {
+      assert.ok(["billed", "collapsed", "cooldown"].includes(decision), decision);
+      assert.deepEqual(body, answers[0].body);
+    }
+    assert.equal(attempts.length, 20);
+    await assertCharged(gateway, 1);
+  });
+
+  test("a number without data is charged once however often it is read", async () => {
+    const { api } = connect(gateway);
+    const first = await ask(simplified(api, NEVER_ANY_DATA));
+    assert.deepEqual([first.billed, first.body.data.reputation_data], ["yes", null]);
+    for (let read = 1; read < 20; read += 1) {
+      const { decision, body } = await ask(simplified(api, NEVER_ANY_DATA));
+      assert.deepEqual([decision, body.data.reputation_data], ["null", null]);
+    }
+    await assertCharged(gateway, 1);
+  });
+
+  test("both forms, with and without the version, share one entry", async () => {
+    const { api } = connect(gateway);
+    const bare = connect(gateway, { baseURL: `http://${gateway.listen}` });
+    assert.equal((await ask(simplified(api, neverChecked(3)))).decision, "first_touch");
+    assert.equal((await ask(scoped(api, neverChecked(3)))).decision, "hit");
+    assert.equal((await ask(scoped(bare.api, neverChecked(3)))).decision, "hit");
+    await assertCharged(gateway, 1);
+  });
+
+  test("lists are free", async () => {
+    const { api } = connect(gateway);
+    const query = { "page[size]": 5 };
+    for (const page of [await api.reputation.numbers.list(query), await api.enterprises.reputation.numbers.list(ENTERPRISE, query)]) {
+      assert.equal(page.data.length, 5);
+      assert.ok(page.meta.total_results > 5);
+    }
+    await assertCharged(gateway, 0);
+  });
+
+  test("a list is walked page after page", async () => {
+    const { api, attempts } = connect(gateway);
+    const numbers = [];
+    for await (const item of api.reputation.numbers.list({ "filter[phone_number][contains]": "2025550", "page[size]": 250 })) {
+      numbers.push(item.phone_number);
+    }
+    assert.ok(numbers.includes(neverChecked(0)));
+    assert.equal(new Set(numbers).size, numbers.length);
+    const pages = attempts.length;
+    const again = await api.enterprises.reputation.numbers.list(ENTERPRISE, { "filter[phone_number][eq]": STORED });
+    assert.deepEqual(again.data.map((item) => item.phone_number), [STORED]);
+    assert.equal(attempts.length, pages + 1);
+    await assertCharged(gateway, 0);
+  });
+
+  test("a wrong key is refused and nothing goes upstream", async () => {
+    const before = await gateway.requestsUpstream();
+    const { api, attempts } = connect(gateway, { key: "not-a-key-of-this-gateway" });
+    for (const fresh of [false, true]) {
+      const error = await refused(simplified(api, STORED, { fresh }), Telnyx.AuthenticationError);
+      assert.equal(error.error.gateway.request_id, error.headers.get("x-request-id"));
+    }
+    assert.equal(attempts.length, 2);
+    assert.deepEqual(await gateway.requestsUpstream(), before);
+    await assertCharged(gateway, 0);
+  });
+
+  test("a bad number is refused and nothing goes upstream", async () => {
+    const before = await gateway.requestsUpstream();
+    const numbers = ["12025550000", "+0202555000", "+120255500000000000", "+1202555000x", "number"];
+    const { api, attempts } = connect(gateway);
+    for (const number of numbers) {
+      const error = await refused(scoped(api, number, { fresh: true }), Telnyx.BadRequestError);
+      assert.equal(error.error.errors[0].code, "10016", number);
+    }
+    assert.equal(attempts.length, numbers.length);
+    assert.deepEqual(await gateway.requestsUpstream(), before);
+    await assertCharged(gateway, 0);
+  });
+
+  test("a caller without permission gets what is cached or an error", async () => {
+    const { api, attempts } = connect(gateway, { key: gateway.keys.reader });
+    const error = await refused(simplified(api, neverChecked(4), { fresh: true }), Telnyx.PermissionDeniedError);
+    assert.equal(error.error.errors[0].code, "fresh_not_permitted");
+    assert.equal(error.headers.get("x-gateway-decision"), "not_permitted");
+    assert.equal(attempts.length, 1);
+    await simplified(api, STORED);
+    assert.equal((await ask(simplified(api, STORED, { fresh: true }))).decision, "not_permitted");
+    await assertCharged(gateway, 0);
+  });
+
+  test("the metrics account for every cent", async () => {
+    const { api } = connect(gateway);
+    for (const index of [8, 9, 10]) await simplified(api, neverChecked(index), { fresh: true });
+    await simplified(api, neverChecked(11));
+    await simplified(api, STORED);
+    await assertCharged(gateway, 4);
+    assert.equal(await gateway.metricSumMicros("reputation_gateway_spend_usd_total"), 400_000);
+    assert.equal(await gateway.metricSumMicros("reputation_gateway_budget_spent_usd"), 400_000);
+  });
+});
+
+describe("with a budget that ends", () => {
+  let gateway;
+  afterEach(async () => {
+    await gateway?.stop();
+    gateway = undefined;
+  });
+
+  for (const [form, retrieve] of Object.entries(FORMS)) {
+    for (const [kind, options] of [["first touch", {}], ["fresh", { fresh: true }]]) {
+      test(`no budget is said at once and not tried again, ${form}, ${kind}`, async () => {
+        gateway = await Gateway.start({ budgetUsd: "0.00" });
+        const { api, attempts } = connect(gateway);
+        const { status, error, headers } = await refused(retrieve(api, neverChecked(5), options), Telnyx.APIError);
+        assert.equal(status, 402);
+        assert.equal(attempts.length, 1);
+        assert.equal(error.errors[0].code, "budget_exhausted");
+        assert.equal(headers.get("x-should-retry"), "false");
+        assert.equal(headers.get("retry-after"), null);
+        assert.equal(headers.get("x-gateway-billed"), "no");
+        assert.deepEqual([error.gateway.decision, error.gateway.price_usd], ["budget_exhausted", "0.10"]);
+        const { name, scope, limit_usd: limit, spent_usd: spent, held_usd: held, resets_at: resetsAt } = error.gateway.budget;
+        assert.deepEqual([name, limit, spent, held], ["all-month", "0.00", "0.00", "0.00"]);
+        assert.ok(scope);
+        assert.ok(Date.parse(resetsAt) > Date.now());
+        await assertCharged(gateway, 0);
+      });
+    }
+  }
+
+  test("free things stay up without a budget", async () => {
+    gateway = await Gateway.start({ budgetUsd: "0.00" });
+    const { api } = connect(gateway);
+    assert.equal((await ask(simplified(api, STORED))).decision, "probe");
+    assert.equal((await ask(scoped(api, STORED))).decision, "hit");
+    assert.ok((await api.reputation.numbers.list()).data.length > 0);
+    await assertCharged(gateway, 0);
+  });
+
+  test("a budget is spent to its last cent and no further", async () => {
+    gateway = await Gateway.start({ budgetUsd: "0.10" });
+    const { api, attempts } = connect(gateway);
+    assert.equal((await ask(simplified(api, neverChecked(6), { fresh: true }))).decision, "billed");
+    const error = await refused(simplified(api, neverChecked(7), { fresh: true }), Telnyx.APIError);
+    assert.deepEqual([error.status, error.error.gateway.budget.spent_usd], [402, "0.10"]);
+    assert.equal((await ask(simplified(api, neverChecked(6)))).decision, "hit");
+    assert.equal(attempts.length, 3);
+    await assertCharged(gateway, 1);
+  });
+});
