@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod policy;
+pub mod sandbox;
 pub mod server;
 pub mod telnyx;
 pub mod units;
