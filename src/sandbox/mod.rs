@@ -33,6 +33,8 @@ mod remediation;
 mod routes;
 mod seen;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
