@@ -53,7 +53,7 @@ impl App {
         }
         let token = config.admin.token.as_ref().map(crate::secret::Secret::read).transpose()?;
         let mut listeners = Vec::new();
-        for address in config.server.listen.addresses() {
+        for address in config.server.listen.as_slice() {
             listeners.push(bind(*address, &config.server).await?);
         }
         let admin_listener = bind(config.admin.listen, &config.server).await?;

@@ -1,9 +1,10 @@
 //! The command line.
 
 use std::io::Write as _;
-use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::net::{AddrParseError, IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
 use http::StatusCode;
@@ -17,8 +18,9 @@ use crate::clock::Clock;
 use crate::config::{Config, LoadError};
 use crate::sandbox::{self, Sandbox};
 use crate::secret::Secret;
-use crate::server::{self, Listen, Server};
+use crate::server::{self, Server};
 use crate::telemetry;
+use crate::units::OneOrMany;
 
 /// The configuration of `serve --sandbox` without a file.
 const DEMO: &str = include_str!("../config/demo.toml");
@@ -27,7 +29,7 @@ const DEMO: &str = include_str!("../config/demo.toml");
 const EX_CONFIG: u8 = 78;
 
 /// Where the sandbox is, unless told otherwise.
-const SANDBOX: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8082);
+const SANDBOX: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8082);
 
 /// A reverse proxy in front of Telnyx's Number Reputation API that never pays twice for one answer.
 #[derive(Debug, Parser)]
@@ -94,14 +96,31 @@ struct Serve {
     #[command(flatten)]
     source: Source,
     /// Put a Telnyx stand-in behind the gateway, on loopback. Without a configuration file, the demo's is used.
-    #[arg(long, value_name = "ADDR", num_args = 0..=1, require_equals = true)]
-    sandbox: Option<Option<SocketAddr>>,
+    #[arg(long, value_name = "ADDR", num_args = 0..=1, require_equals = true, default_missing_value = "usual")]
+    sandbox: Option<Standin>,
     /// Where callers connect, instead of the configuration's addresses.
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
     /// Where operators connect, instead of the configuration's address.
     #[arg(long, value_name = "ADDR")]
     admin_listen: Option<SocketAddr>,
+}
+
+/// Where the stand-in listens.
+#[derive(Clone, Copy, Debug)]
+enum Standin {
+    /// At the usual address, or any that is free.
+    Usual,
+    /// At this one.
+    At(SocketAddr),
+}
+
+impl FromStr for Standin {
+    type Err = AddrParseError;
+
+    fn from_str(text: &str) -> Result<Self, AddrParseError> {
+        if text == "usual" { Ok(Self::Usual) } else { text.parse().map(Self::At) }
+    }
 }
 
 /// Why a command failed.
@@ -159,7 +178,7 @@ impl Serve {
             _ => self.source.load()?,
         };
         if let Some(listen) = self.listen {
-            config.server.listen = Listen::One(listen);
+            config.server.listen = OneOrMany::One(listen);
         }
         config.admin.listen = self.admin_listen.unwrap_or(config.admin.listen);
         let _log = telemetry::init(&config.telemetry)?;
@@ -167,35 +186,35 @@ impl Serve {
     }
 }
 
-async fn serve(mut config: Config, sandbox: Option<Option<SocketAddr>>) -> Result<(), Failed> {
+async fn serve(mut config: Config, sandbox: Option<Standin>) -> Result<(), Failed> {
     let clock = Clock::system();
+    config.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
     let sandbox = match sandbox {
         None => None,
-        Some(address) => {
-            let server = bind_sandbox(address).await?;
+        Some(standin) => {
+            let server = bind_sandbox(standin).await?;
             config.upstream.base_url = format!("http://{}/v2", server.address()).parse().expect("a URL of an address");
             config.upstream.api_key = Secret::Plain("sandbox".to_owned());
             Some(server)
         }
     };
-    config.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
     let app = App::start(&config, &clock).await?;
-    let mut ready = format!("ready listen={} admin={}", joined(&app.addresses()), app.admin_address());
+    let mut standin = String::new();
     if let Some(server) = sandbox {
-        ready.push_str(&format!(" sandbox={}", server.address()));
+        standin = format!(" sandbox={}", server.address());
         tokio::spawn(server.serve(Sandbox::new(sandbox::Config::default(), clock), std::future::pending()));
     }
-    announce(&ready)?;
+    announce(&format!("ready listen={} admin={}{standin}", joined(&app.addresses()), app.admin_address()))?;
     app.run(stop_signal()?).await;
     Ok(())
 }
 
 /// An address that was asked for must be had; the usual one gives way to any that is free.
-async fn bind_sandbox(address: Option<SocketAddr>) -> Result<Server, StartError> {
+async fn bind_sandbox(standin: Standin) -> Result<Server, StartError> {
     let limits = server::Config::default();
-    match address {
-        Some(address) => app::bind(address, &limits).await,
-        None => match app::bind(SANDBOX, &limits).await {
+    match standin {
+        Standin::At(address) => app::bind(address, &limits).await,
+        Standin::Usual => match app::bind(SANDBOX, &limits).await {
             Err(_) => app::bind(SocketAddr::new(SANDBOX.ip(), 0), &limits).await,
             bound => bound,
         },
@@ -235,7 +254,7 @@ fn health(source: &Source, admin_listen: Option<SocketAddr>) -> Result<(), Faile
         None => source.load()?.admin.listen,
     };
     if address.ip().is_unspecified() {
-        address.set_ip(if address.is_ipv4() { std::net::Ipv4Addr::LOCALHOST.into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
+        address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
     }
     let status = runtime(1)?.block_on(ready_status(address)).map_err(|error| Failed::NotReady(format!("{address}: {error}")))?;
     if status == StatusCode::OK { Ok(()) } else { Err(Failed::NotReady(format!("{address} answers {status}"))) }

@@ -10,11 +10,11 @@ use sha2::{Digest, Sha256};
 use super::Caller;
 use crate::policy::entitlement::Enterprises;
 use crate::telnyx::EnterpriseId;
-use crate::units::Rate;
+use crate::units::{OneOrMany, Rate};
 
 /// `[auth]`: how callers are told apart.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "expected a table of settings")]
 pub struct Config {
     /// How.
     pub mode: Mode,
@@ -89,26 +89,6 @@ impl CallerConfig {
             enterprises: self.enterprises.clone().map_or(Enterprises::All, Enterprises::Only),
             default_enterprise: self.default_enterprise,
             allow: self.allow.clone(),
-        }
-    }
-}
-
-/// One value, or a list.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged, expecting = "expected the SHA-256 of a key as 64 hexadecimal digits, or a list of them; `key new` prints one")]
-pub enum OneOrMany<T> {
-    /// One.
-    One(T),
-    /// Several.
-    Many(Vec<T>),
-}
-
-impl<T> OneOrMany<T> {
-    /// All of them.
-    pub fn as_slice(&self) -> &[T] {
-        match self {
-            Self::One(value) => std::slice::from_ref(value),
-            Self::Many(values) => values,
         }
     }
 }

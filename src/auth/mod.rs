@@ -9,7 +9,7 @@ use std::sync::Arc;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 
-pub use config::{CallerConfig, Config, KeyDigest, Mode, OneOrMany, Permission};
+pub use config::{CallerConfig, Config, KeyDigest, Mode, Permission};
 
 use crate::policy::entitlement::{Enterprises, Partition};
 use crate::telnyx::EnterpriseId;

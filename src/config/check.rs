@@ -54,7 +54,7 @@ impl Config {
     }
 
     fn check_listeners(&self, findings: &mut Findings) {
-        let addresses = self.server.listen.addresses();
+        let addresses = self.server.listen.as_slice();
         let exposed = |address: &SocketAddr| !address.ip().is_loopback();
         findings.refuse_if(addresses.is_empty(), "server.listen", "names no address");
         findings.refuse_if(self.server.max_connections == 0, "server.max_connections", "0 would take no connection");

@@ -177,21 +177,21 @@ mod tests {
 
     #[test]
     fn an_unknown_key_is_named_with_its_line_and_the_nearest_valid_name() {
-        insta::assert_snapshot!(error("[cache]\nttl = \"1h\"\nttl_jiter = 0.2\n", &[]), @"");
-        insta::assert_snapshot!(error("[server]\n\n[budgets]\n", &[]), @"");
-        insta::assert_snapshot!(error("[auth]\nmode = \"key\"\n", &[]), @"");
+        insta::assert_snapshot!(error("[cache]\nttl = \"1h\"\nttl_jiter = 0.2\n", &[]), @"gateway.toml:3: cache.ttl_jiter: unknown field `ttl_jiter`, expected one of `max_size`, `ttl`, `stale_while_revalidate`, `stale_if_error`, `negative_ttl`, `null_ttl`, `list_ttl`, `ttl_jitter`; did you mean `ttl_jitter`?");
+        insta::assert_snapshot!(error("[server]\n\n[budgets]\n", &[]), @"gateway.toml:3: budgets: unknown field `budgets`, expected one of `server`, `admin`, `upstream`, `auth`, `caller`, `enterprise`, `cache`, `fresh`, `prices`, `ledger`, `budget`, `telemetry`; did you mean `budget`?");
+        insta::assert_snapshot!(error("[auth]\nmode = \"key\"\n", &[]), @"gateway.toml:2: auth.mode: unknown variant `key`, expected one of `keys`, `forward`, `open`; did you mean `keys`?");
     }
 
     #[test]
     fn a_bad_value_is_named_with_its_line_and_how_it_is_written() {
-        insta::assert_snapshot!(error("[cache]\nttl = \"soon\"\n", &[]), @"");
-        insta::assert_snapshot!(error("[cache]\nttl = 60\n", &[]), @"");
-        insta::assert_snapshot!(error("[prices]\ncheck = 0.1\n", &[]), @"");
-        insta::assert_snapshot!(error("[upstream]\ndefault_enterprise = \"acme\"\n", &[]), @"");
-        insta::assert_snapshot!(error("[server]\nlisten = \"localhost\"\n", &[]), @"");
-        insta::assert_snapshot!(error("[[budget]]\nname = \"all\"\n", &[]), @"");
-        insta::assert_snapshot!(error("[[budget]]\nname = \"all\"\nlimit = \"1.00\"\nwindow = \"month\"\ntime_zone = \"Mars/Olympus\"\n", &[]), @"");
-        insta::assert_snapshot!(error("[cache\n", &[]), @"");
+        insta::assert_snapshot!(error("[cache]\nttl = \"soon\"\n", &[]), @r#"gateway.toml:2: cache.ttl: "soon" is not a length of time, such as "90s", "10m", "1h30m" or "7d""#);
+        insta::assert_snapshot!(error("[cache]\nttl = 60\n", &[]), @r#"gateway.toml:2: cache.ttl: invalid type: integer `60`, expected a length of time in quotes, such as "90s""#);
+        insta::assert_snapshot!(error("[prices]\ncheck = 0.1\n", &[]), @r#"gateway.toml:2: prices.check: invalid type: floating point `0.1`, expected an amount of dollars in quotes, such as "0.10""#);
+        insta::assert_snapshot!(error("[upstream]\ndefault_enterprise = \"acme\"\n", &[]), @"gateway.toml:2: upstream.default_enterprise: an enterprise id is a UUID with its hyphens, as in 6a09cdc3-8948-47f0-aa62-74ac943d6c58");
+        insta::assert_snapshot!(error("[server]\nlisten = \"localhost\"\n", &[]), @"gateway.toml:2: server.listen: invalid socket address syntax");
+        insta::assert_snapshot!(error("[[budget]]\nname = \"all\"\n", &[]), @"gateway.toml:1: budget[0]: missing field `limit`");
+        insta::assert_snapshot!(error("[[budget]]\nname = \"all\"\nlimit = \"1.00\"\nwindow = \"month\"\ntime_zone = \"Mars/Olympus\"\n", &[]), @r#"gateway.toml:5: budget[0].time_zone: "Mars/Olympus" is no IANA time zone, such as "UTC" or "America/New_York""#);
+        insta::assert_snapshot!(error("[cache\n", &[]), @"gateway.toml:1: unclosed table, expected `]`");
     }
 
     #[test]
@@ -206,8 +206,8 @@ mod tests {
 
     #[test]
     fn an_error_from_the_environment_names_its_variable() {
-        insta::assert_snapshot!(error("[cache]\nttl = \"2h\"\n", &[("CACHE__TTL", "soon")]), @"");
-        insta::assert_snapshot!(error("[cache]\nttl = \"2h\"\n", &[("CACHE__TTLL", "1h")]), @"");
-        insta::assert_snapshot!(error("", &[("CACHE", "1h")]), @"");
+        insta::assert_snapshot!(error("[cache]\nttl = \"2h\"\n", &[("CACHE__TTL", "soon")]), @r#"environment variable REPUTATION_GATEWAY__CACHE__TTL: cache.ttl: "soon" is not a length of time, such as "90s", "10m", "1h30m" or "7d""#);
+        insta::assert_snapshot!(error("[cache]\nttl = \"2h\"\n", &[("CACHE__TTLL", "1h")]), @"environment variable REPUTATION_GATEWAY__CACHE__TTLL: cache.ttll: unknown field `ttll`, expected one of `max_size`, `ttl`, `stale_while_revalidate`, `stale_if_error`, `negative_ttl`, `null_ttl`, `list_ttl`, `ttl_jitter`; did you mean `ttl`?");
+        insta::assert_snapshot!(error("", &[("CACHE", "1h")]), @r#"environment variable REPUTATION_GATEWAY__CACHE: cache: invalid type: string "1h", expected struct Config"#);
     }
 }

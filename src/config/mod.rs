@@ -21,7 +21,7 @@ use crate::{auth, cache, server, spend, telemetry, upstream};
 
 /// All settings. `config/gateway.toml` shows each with its default.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "expected a table of settings")]
 pub struct Config {
     /// Where callers connect.
     pub server: server::Config,
@@ -51,7 +51,7 @@ pub struct Config {
 
 /// `[admin]`: where operators connect.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "expected a table of settings")]
 pub struct Admin {
     /// The address of metrics, health checks and the admin API.
     pub listen: std::net::SocketAddr,
@@ -79,7 +79,7 @@ pub struct Enterprise {
 
 /// `[fresh]`: when money may be spent on fresh data.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "expected a table of settings")]
 pub struct Fresh {
     /// Younger data answers `fresh=true`; Telnyx updates scores hourly.
     pub min_age: Span,
@@ -119,6 +119,52 @@ impl Config {
             stale_while_revalidate: self.cache.stale_while_revalidate.0,
             stale_if_error: self.cache.stale_if_error.0,
             null_ttl: self.cache.null_ttl.0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    const SHOWN: &str = include_str!("../../config/gateway.toml");
+
+    fn parsed(text: &str) -> Config {
+        Config::parse(text, "gateway.toml", []).unwrap_or_else(|wrong| panic!("{wrong}"))
+    }
+
+    #[test]
+    fn the_file_that_shows_every_setting_shows_the_defaults() {
+        assert_eq!(parsed(SHOWN), Config::default());
+    }
+
+    #[test]
+    fn the_file_leaves_no_setting_out() {
+        let everything = parsed(&SHOWN.replace("\n#= ", "\n"));
+        let shown = serde_json::to_value(&everything).expect("serialises");
+        let absent = absent("", &shown);
+        assert!(absent.is_empty(), "not shown: {absent:?}");
+        assert!(everything.unsafe_mixes().iter().all(|mix| mix.why.contains("environment variable")), "{:?}", everything.unsafe_mixes());
+    }
+
+    #[test]
+    fn the_demo_is_safe_and_spends_half_a_dollar_a_day() {
+        let demo = parsed(include_str!("../../config/demo.toml"));
+        assert_eq!(demo.budget[0].limit.to_string(), "0.50");
+        let with_key = Config { upstream: upstream::Config { api_key: Secret::Plain("x".into()), ..demo.upstream.clone() }, ..demo };
+        assert_eq!(with_key.unsafe_mixes(), []);
+    }
+
+    /// The paths of settings that are null or empty.
+    fn absent(path: &str, value: &Value) -> Vec<String> {
+        match value {
+            Value::Null => vec![path.to_owned()],
+            Value::Array(list) if list.is_empty() => vec![path.to_owned()],
+            Value::Array(list) => list.iter().flat_map(|value| absent(path, value)).collect(),
+            Value::Object(fields) => fields.iter().flat_map(|(name, value)| absent(&format!("{path}.{name}"), value)).collect(),
+            _ => Vec::new(),
         }
     }
 }

@@ -106,7 +106,7 @@ impl Answer {
         headers.insert(crate::upstream::REQUEST_ID, request_id.clone());
         headers.insert(CACHE_STATUS, HeaderValue::from_str(&cache_status).expect("words and numbers"));
         headers.insert(DECISION, HeaderValue::from_static(self.decision.as_str()));
-        headers.insert(BILLED, HeaderValue::from_static(billed(self.billing)));
+        headers.insert(BILLED, HeaderValue::from_static(self.billing.answer()));
         headers.insert(COST, HeaderValue::from_str(&self.cost.to_string()).expect("digits and a point"));
         headers.insert(VIA, HeaderValue::from_static("1.1 reputation-gateway"));
         response
@@ -137,14 +137,6 @@ impl Forward {
             Self::Stale => "stale",
             Self::Request => "request",
         }
-    }
-}
-
-fn billed(billing: Billing) -> &'static str {
-    match billing {
-        Billing::Billed => "yes",
-        Billing::NotBilled | Billing::NotSent => "no",
-        Billing::Unknown => "unknown",
     }
 }
 

@@ -121,7 +121,7 @@ impl Gateway {
 }
 
 fn keys(config: &Config) -> Result<Keys, BuildError> {
-    let bearer = |place, secret: &Secret| {
+    let bearer = |place, secret: &Secret| -> Result<HeaderValue, BuildError> {
         let key = secret.read().map_err(|error| BuildError::Secret(place, error))?;
         let mut value = HeaderValue::try_from(format!("Bearer {}", key.expose())).map_err(|_| BuildError::Key(place))?;
         value.set_sensitive(true);
@@ -133,7 +133,7 @@ fn keys(config: &Config) -> Result<Keys, BuildError> {
     let with_keys = config.enterprise.iter().filter_map(|enterprise| Some((enterprise.id, enterprise.api_key.as_ref()?)));
     Ok(Keys {
         default: Some(bearer("upstream.api_key", &config.upstream.api_key)?),
-        by_enterprise: with_keys.map(|(id, key)| Ok((id, bearer("enterprise.api_key", key)?))).collect::<Result<_, _>>()?,
+        by_enterprise: with_keys.map(|(id, key)| bearer("enterprise.api_key", key).map(|key| (id, key))).collect::<Result<_, _>>()?,
     })
 }
 
@@ -151,7 +151,7 @@ fn labels(config: &Config) -> Labels {
 /// Counts what the ledger tells.
 fn observe(metrics: &Metrics) -> Observe {
     let metrics = metrics.clone();
-    let decided = |metrics: &Metrics, budget, decision| metrics.budget_decisions.with_label_values(&[budget, decision]).inc();
+    let decided = |metrics: &Metrics, budget: &str, decision: &str| metrics.budget_decisions.with_label_values(&[budget, decision]).inc();
     Arc::new(move |event| match event {
         Event::CommitTook(time) => metrics.ledger_commit.observe(time.as_secs_f64()),
         Event::Allowed { budget } => decided(&metrics, budget, "allowed"),

@@ -118,7 +118,7 @@ impl Visit {
             number = self.number.map(shown),
             status,
             decision = decision.as_str(),
-            billed = billing.as_str(),
+            billed = billing.answer(),
             cost_usd = %cost,
             duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
             upstream_us = u64::try_from(self.waited.as_micros()).unwrap_or(u64::MAX),

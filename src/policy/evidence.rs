@@ -25,7 +25,16 @@ impl Billing {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Billed, Self::NotBilled, Self::Unknown, Self::NotSent];
 
-    /// The word in metrics and logs.
+    /// Whether the caller's own request was billed, for its answer and its line in the log.
+    pub const fn answer(self) -> &'static str {
+        match self {
+            Self::Billed => "yes",
+            Self::NotBilled | Self::NotSent => "no",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// The word in metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Billed => "billed",

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::units::{ByteSize, Span};
+use crate::units::{ByteSize, OneOrMany, Span};
 
 /// `[server]`: where callers connect, and what a connection may cost.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "expected a table of settings")]
 pub struct Config {
     /// One address, or a list. Port 0 takes a free one, which the ready line tells.
-    pub listen: Listen,
+    pub listen: OneOrMany<SocketAddr>,
     /// Threads that serve requests; 0 means one per core.
     pub workers: usize,
     /// Connections open at once; further ones wait in the kernel's queue.
@@ -34,7 +34,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            listen: Listen::One(SocketAddr::from(([127, 0, 0, 1], 8080))),
+            listen: OneOrMany::One(SocketAddr::from(([127, 0, 0, 1], 8080))),
             workers: 0,
             max_connections: 10_000,
             header_timeout: Span(Duration::from_secs(10)),
@@ -43,26 +43,6 @@ impl Default for Config {
             max_header_size: ByteSize(16 * 1024),
             max_body_size: ByteSize(1024 * 1024),
             drain_timeout: Span(Duration::from_secs(30)),
-        }
-    }
-}
-
-/// One address, or a list.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged, expecting = "expected an address such as \"127.0.0.1:8080\", or a list of them")]
-pub enum Listen {
-    /// One address.
-    One(SocketAddr),
-    /// Several addresses.
-    Many(Vec<SocketAddr>),
-}
-
-impl Listen {
-    /// All addresses.
-    pub fn addresses(&self) -> &[SocketAddr] {
-        match self {
-            Self::One(address) => std::slice::from_ref(address),
-            Self::Many(addresses) => addresses,
         }
     }
 }

@@ -5,5 +5,5 @@ mod log;
 pub mod metrics;
 
 pub use config::{Config, Format};
-pub use log::{LogGuard, init};
+pub use log::{LogGuard, NoLog, init};
 pub use metrics::Metrics;

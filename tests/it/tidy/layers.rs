@@ -21,7 +21,7 @@ const ROWS: [&[&str]; 9] = [
 const TOP: &[&str] = &["main", "cli", "app"];
 
 /// The ground: each of these may use those after it.
-const BASE: &[&str] = &["clock", "units"];
+const BASE: &[&str] = &["clock", "units", "secret"];
 
 /// The stand-in shares nothing with what it is an oracle for, but how to serve, to count money and to tell the time.
 const SANDBOX: &str = "sandbox";

@@ -1,0 +1,178 @@
+//! `fresh=true`: permission, age, calls under way, unknown outcomes, limits, budgets, and only then a purchase.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use reputation_gateway::sandbox::{Fault, Kind, Operation};
+
+use crate::harness::{BUDGET, STORED, UNCHECKED, World, unchecked};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn a_fresh_answer_is_billed_once_and_then_young_enough() {
+    let world = World::new().await;
+    let bought = world.fresh(STORED).await;
+    assert_eq!((bought.outcome(), bought.header("x-gateway-billed"), bought.header("x-gateway-cost-usd")), ((200, "billed"), "yes", "0.10"));
+    let again = world.fresh(STORED).await;
+    assert_eq!((again.outcome(), again.header("x-gateway-billed"), again.header("x-gateway-cost-usd")), ((200, "cooldown"), "no", "0.00"));
+    assert_eq!(again.body, bought.body);
+    assert_eq!(world.read(STORED).await.outcome(), (200, "hit"));
+    world.turn(61 * MINUTE);
+    assert_eq!(world.fresh(STORED).await.outcome(), (200, "billed"));
+    assert_eq!(world.charged(), "0.20");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hundred_callers_of_one_number_half_of_whom_leave_pay_once() {
+    let world = World::new().await;
+    world.fault(Fault::new(Kind::Latency).delay(Duration::from_millis(300)));
+    let leaving = join_all((0..100).map(|_| async {
+        // Gives up long before the answer can be there.
+        let left = tokio::time::timeout(Duration::from_millis(100), world.fresh(STORED)).await;
+        assert!(left.is_err(), "answered before the upstream was");
+    }));
+    let staying = join_all((0..100).map(|_| world.fresh(STORED)));
+    let (_, answers) = tokio::join!(leaving, staying);
+    for answer in &answers {
+        assert_eq!(answer.status, 200);
+        assert!(["billed", "collapsed", "cooldown"].contains(&answer.header("x-gateway-decision")), "{answer:?}");
+    }
+    assert_eq!((world.charged().as_str(), world.charges().count), ("0.10", 1));
+}
+
+#[tokio::test]
+async fn a_caller_who_leaves_neither_cancels_nor_repeats_the_call() {
+    let world = World::new().await;
+    world.fault(Fault::new(Kind::Latency).delay(Duration::from_millis(200)));
+    let left = tokio::time::timeout(Duration::from_millis(50), world.fresh(UNCHECKED)).await;
+    assert!(left.is_err(), "answered before the upstream was");
+    let later = world.fresh(UNCHECKED).await;
+    assert!(["collapsed", "cooldown"].contains(&later.header("x-gateway-decision")), "{later:?}");
+    assert_eq!(world.charged(), "0.10");
+}
+
+#[tokio::test]
+async fn a_plain_read_joins_a_call_under_way() {
+    let world = World::new().await;
+    world.fault(Fault::new(Kind::Latency).query_contains("fresh=true").delay(Duration::from_millis(200)));
+    let (bought, joined) = tokio::join!(world.fresh(UNCHECKED), async {
+        while world.sent() == 0 {
+            tokio::task::yield_now().await;
+        }
+        world.read(UNCHECKED).await
+    });
+    assert_eq!((bought.outcome(), joined.outcome()), ((200, "billed"), (200, "collapsed")));
+    assert_eq!(joined.header("x-gateway-cost-usd"), "0.00");
+    assert_eq!((world.charged().as_str(), world.sent()), ("0.10", 1));
+}
+
+#[tokio::test]
+async fn what_was_paid_for_before_a_restart_is_read_for_nothing() {
+    let mut world = World::new().await;
+    let bought = world.fresh(UNCHECKED).await;
+    world.stop().await;
+    world.restart().await;
+    let again = world.fresh(UNCHECKED).await;
+    assert_eq!((again.outcome(), &again.json()["data"]), ((200, "cooldown"), &bought.json()["data"]));
+    assert_eq!(world.charged(), "0.10");
+}
+
+#[tokio::test]
+async fn an_answer_that_was_lost_is_recovered_by_a_free_look() {
+    for kind in [Kind::ResetAfterBilling, Kind::Cut, Kind::StatusAfterBilling] {
+        let world = World::new().await;
+        world.fault(Fault::new(kind));
+        let answer = world.fresh(UNCHECKED).await;
+        assert_eq!((answer.outcome(), answer.header("x-gateway-billed")), ((200, "recovered"), "yes"), "{kind:?}");
+        assert_eq!(world.fresh(UNCHECKED).await.outcome(), (200, "cooldown"), "{kind:?}");
+        assert_eq!((world.charged().as_str(), world.charges().operation(Operation::Fresh).count), ("0.10", 1), "{kind:?}");
+        assert_eq!(world.metric("reputation_gateway_holds_total{end=\"assumed\"}").await, 1.0, "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_of_unknown_outcome_is_not_sent_again() {
+    for kind in [Kind::Reset, Kind::Status] {
+        let world = World::new().await;
+        world.fault(Fault::new(kind));
+        for _ in 0..3 {
+            let answer = world.fresh(UNCHECKED).await;
+            assert_eq!((answer.outcome(), answer.header("x-gateway-billed")), ((504, "outcome_unknown"), "unknown"), "{kind:?}");
+            assert_eq!((answer.code().as_str(), answer.header("x-should-retry")), ("outcome_unknown", "false"));
+        }
+        assert_eq!(world.charged(), "0.00", "{kind:?}");
+        world.turn(2 * MINUTE);
+        assert_eq!(world.fresh(UNCHECKED).await.outcome(), (200, "billed"), "{kind:?}");
+        assert_eq!(world.charged(), "0.10", "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_this_numbers_record_is_neither_shown_nor_stored() {
+    for kind in [Kind::Garbage, Kind::WrongNumber] {
+        let world = World::new().await;
+        world.fault(Fault::new(kind));
+        let answer = world.fresh(UNCHECKED).await;
+        assert_eq!((answer.outcome(), answer.code().as_str()), ((502, "upstream_error"), "upstream_invalid"), "{kind:?}");
+        assert_eq!(answer.header("x-gateway-billed"), "unknown", "{kind:?}");
+        let again = world.fresh(UNCHECKED).await;
+        assert_eq!(again.outcome(), (200, "recovered"), "{kind:?}");
+        assert_eq!(world.charged(), "0.10", "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_of_the_upstream_releases_the_hold_and_is_passed_on() {
+    let world = World::new().await;
+    for (status, code) in [(402, 402), (403, 403), (422, 422), (401, 502)] {
+        world.fault(Fault::new(Kind::Status).status(status));
+        assert_eq!(world.fresh(UNCHECKED).await.outcome(), (code, "upstream_error"), "{status}");
+    }
+    world.fault(Fault::new(Kind::RateLimited).reset_s(7));
+    let limited = world.fresh(UNCHECKED).await;
+    assert_eq!((limited.outcome(), limited.header("retry-after")), ((429, "upstream_error"), "7"));
+    assert_eq!(world.fresh(crate::harness::ABSENT).await.outcome(), (404, "not_found"));
+    assert_eq!(world.metric("reputation_gateway_holds_total{end=\"released\"}").await, 6.0);
+    assert_eq!(world.metric("reputation_gateway_budget_spent_usd{budget=\"all-day\"}").await, 0.0);
+    assert_eq!(world.charged(), "0.00");
+}
+
+#[tokio::test]
+async fn a_rate_limit_answers_from_the_cache_or_says_how_long_to_wait() {
+    let world = World::with(BUDGET, |config| config.fresh.rate = "1/min".parse().expect("a rate")).await;
+    world.read(STORED).await;
+    assert_eq!(world.fresh(UNCHECKED).await.outcome(), (200, "billed"));
+    assert_eq!(world.fresh(STORED).await.outcome(), (200, "rate_limited"));
+    let refused = world.fresh(&unchecked(1)).await;
+    assert_eq!((refused.outcome(), refused.code().as_str()), ((429, "rate_limited"), "fresh_rate_limited"));
+    assert_eq!((refused.header("x-should-retry"), refused.header("retry-after")), ("false", ""), "a minute is too long to sleep");
+    world.turn(Duration::from_secs(52));
+    let soon = world.fresh(&unchecked(1)).await;
+    assert_eq!((soon.outcome(), soon.header("retry-after"), soon.header("x-should-retry")), ((429, "rate_limited"), "8", ""));
+    assert_eq!(world.metric("reputation_gateway_rate_limit_denied_total{limiter=\"global\"}").await, 3.0);
+    assert_eq!(world.charged(), "0.10");
+}
+
+#[tokio::test]
+async fn who_may_not_ask_for_fresh_data_gets_the_copy_or_a_403() {
+    let world = World::with(BUDGET, |config| config.auth.allow.clear()).await;
+    let refused = world.fresh(STORED).await;
+    assert_eq!((refused.outcome(), refused.code().as_str()), ((403, "not_permitted"), "fresh_not_permitted"));
+    world.read(STORED).await;
+    assert_eq!(world.fresh(STORED).await.outcome(), (200, "not_permitted"));
+    let strict = world.ask(&format!("/reputation/numbers/{STORED}?fresh=1")).header("prefer", "handling=strict").send().await;
+    assert_eq!(strict.outcome(), (403, "not_permitted"));
+    assert_eq!(world.charged(), "0.00");
+}
+
+#[tokio::test]
+async fn head_and_no_cache_never_bill_even_with_fresh() {
+    let world = World::new().await;
+    let path = format!("/reputation/numbers/{UNCHECKED}?fresh=true");
+    let head = world.ask(&path).method(http::Method::HEAD).send().await;
+    assert_eq!((head.outcome(), head.body.len()), ((200, "null"), 0));
+    assert_eq!(world.ask(&path).header("cache-control", "no-cache").send().await.outcome(), (200, "null"));
+    assert_eq!(world.ask(&path).header("cache-control", "only-if-cached").send().await.outcome(), (504, "not_in_cache"));
+    assert_eq!(world.charged(), "0.00");
+}

@@ -1,0 +1,198 @@
+//! A gateway in this process, with a sandbox behind it and a clock that is turned by hand.
+
+mod client;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use reputation_gateway::app::App;
+use reputation_gateway::clock::Clock;
+use reputation_gateway::config::Config;
+use reputation_gateway::sandbox::{self, Charges, Fault, Sandbox};
+use reputation_gateway::server::{self, Server};
+use reputation_gateway::units::OneOrMany;
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use client::{Answer, Ask, exchange};
+
+pub(crate) const ENTERPRISE: &str = sandbox::ENTERPRISE;
+/// Has data from the start.
+pub(crate) const STORED: &str = sandbox::WITH_DATA;
+/// Never has data.
+pub(crate) const NULL: &str = sandbox::WITHOUT_DATA;
+/// Was never checked; so were the numbers after it.
+pub(crate) const UNCHECKED: &str = "+12025550000";
+/// Is not associated.
+pub(crate) const ABSENT: &str = "+19995550000";
+
+/// The `n`th number that was never checked.
+pub(crate) fn unchecked(n: usize) -> String {
+    format!("+1202555{n:04}")
+}
+
+/// Open, generous, with rates that never bind: the clock stands still unless it is turned.
+const BASE: &str = r#"
+[auth]
+mode = "open"
+[upstream]
+api_key = "upstream-key"
+default_enterprise = "6a09cdc3-8948-47f0-aa62-74ac943d6c58"
+rate = "1000000/s"
+timeout = "5s"
+[fresh]
+rate = "1000000/s"
+[cache]
+ttl_jitter = 0.0
+"#;
+
+/// Ten dollars a day.
+pub(crate) const BUDGET: &str = "[[budget]]\nname = \"all-day\"\nlimit = \"10.00\"\nwindow = \"day\"\n";
+
+/// A running gateway and all around it.
+pub(crate) struct World {
+    pub(crate) clock: Clock,
+    pub(crate) sandbox: Sandbox,
+    pub(crate) gateway: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    upstream: Upstream,
+    directory: TempDir,
+    config: Config,
+    run: Run,
+}
+
+struct Run {
+    stop: CancellationToken,
+    ended: tokio::task::JoinHandle<()>,
+}
+
+struct Upstream {
+    address: SocketAddr,
+    stop: CancellationToken,
+    ended: tokio::task::JoinHandle<()>,
+}
+
+impl World {
+    /// A gateway with ten dollars a day.
+    pub(crate) async fn new() -> Self {
+        Self::with(BUDGET, |_| {}).await
+    }
+
+    /// A gateway with these settings over the base: whole tables as TOML, single values by `change`.
+    pub(crate) async fn with(tables: &str, change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config::parse(&format!("{BASE}{tables}"), "test", []).expect("a configuration");
+        change(&mut config);
+        Self::of(config, sandbox::Config::default()).await
+    }
+
+    /// A gateway of a whole configuration, and a sandbox of another.
+    pub(crate) async fn of(mut config: Config, standin: sandbox::Config) -> Self {
+        let clock = Clock::manual("2026-03-24T12:00:00Z".parse().expect("a time"));
+        let sandbox = Sandbox::new(standin, clock.clone());
+        let upstream = Upstream::start(SocketAddr::from(([127, 0, 0, 1], 0)), &sandbox).await;
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        config.ledger.path = directory.path().join("ledger.sqlite");
+        config.upstream.base_url = format!("http://{}/v2", upstream.address).parse().expect("a URL");
+        config.server.listen = OneOrMany::One(SocketAddr::from(([127, 0, 0, 1], 0)));
+        config.admin.listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        let (gateway, admin, run) = Run::start(&config, &clock).await;
+        Self { clock, sandbox, gateway, admin, upstream, directory, config, run }
+    }
+
+    /// Asks the gateway, in any way.
+    pub(crate) fn ask(&self, path: &str) -> Ask {
+        Ask::new(self.gateway, path)
+    }
+
+    /// A read of one number, by its simplified path.
+    pub(crate) async fn read(&self, number: &str) -> Answer {
+        self.ask(&format!("/v2/reputation/numbers/{number}")).send().await
+    }
+
+    /// A read with `fresh=true`.
+    pub(crate) async fn fresh(&self, number: &str) -> Answer {
+        self.ask(&format!("/v2/reputation/numbers/{number}?fresh=true")).send().await
+    }
+
+    /// Asks the admin listener.
+    pub(crate) async fn admin(&self, path: &str) -> Answer {
+        Ask::new(self.admin, path).send().await
+    }
+
+    /// The value of one series.
+    pub(crate) async fn metric(&self, series: &str) -> f64 {
+        let scrape = self.admin("/metrics").await.text();
+        let line = scrape.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no series {series}")).parse().expect("a number")
+    }
+
+    /// What the sandbox charged.
+    pub(crate) fn charges(&self) -> Charges {
+        self.sandbox.charges()
+    }
+
+    /// How many dollars the sandbox charged.
+    pub(crate) fn charged(&self) -> String {
+        self.charges().total.to_string()
+    }
+
+    /// How many requests reached the sandbox.
+    pub(crate) fn sent(&self) -> usize {
+        self.sandbox.requests().len()
+    }
+
+    pub(crate) fn fault(&self, fault: Fault) {
+        self.sandbox.script(fault);
+    }
+
+    pub(crate) fn turn(&self, time: Duration) {
+        self.clock.advance(time);
+    }
+
+    /// Stops the upstream: connections are refused from now on.
+    pub(crate) async fn cut_upstream(&mut self) {
+        self.upstream.stop.cancel();
+        (&mut self.upstream.ended).await.expect("the upstream stops");
+    }
+
+    /// Starts the upstream where it was.
+    pub(crate) async fn mend_upstream(&mut self) {
+        self.upstream = Upstream::start(self.upstream.address, &self.sandbox).await;
+    }
+
+    /// Stops the gateway as SIGTERM would, and waits until it has drained.
+    pub(crate) async fn stop(&mut self) {
+        self.run.stop.cancel();
+        (&mut self.run.ended).await.expect("the gateway stops");
+    }
+
+    /// Starts a stopped gateway anew on its ledger, with nothing in its memory.
+    pub(crate) async fn restart(&mut self) {
+        (self.gateway, self.admin, self.run) = Run::start(&self.config, &self.clock).await;
+    }
+
+    pub(crate) fn ledger(&self) -> std::path::PathBuf {
+        self.directory.path().join("ledger.sqlite")
+    }
+}
+
+impl Run {
+    async fn start(config: &Config, clock: &Clock) -> (SocketAddr, SocketAddr, Self) {
+        let app = App::start(config, clock).await.unwrap_or_else(|error| panic!("{error}"));
+        let (gateway, admin) = (app.addresses()[0], app.admin_address());
+        let stop = CancellationToken::new();
+        let ended = tokio::spawn(app.run(stop.clone().cancelled_owned()));
+        (gateway, admin, Self { stop, ended })
+    }
+}
+
+impl Upstream {
+    async fn start(address: SocketAddr, sandbox: &Sandbox) -> Self {
+        let limits = server::Config { drain_timeout: "0s".parse().expect("a time"), ..server::Config::default() };
+        let server = Server::bind(address, &limits).await.expect("a free port");
+        let address = server.address();
+        let stop = CancellationToken::new();
+        let ended = tokio::spawn(server.serve(sandbox.clone(), stop.clone().cancelled_owned()));
+        Self { address, stop, ended }
+    }
+}
