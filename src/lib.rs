@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod policy;
 pub mod server;
+pub mod spend;
 pub mod telnyx;
 pub mod units;
 pub mod wire;
