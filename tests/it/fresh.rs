@@ -13,7 +13,10 @@ const MINUTE: Duration = Duration::from_secs(60);
 async fn a_fresh_answer_is_billed_once_and_then_young_enough() {
     let world = World::new().await;
     let bought = world.fresh(STORED).await;
-    assert_eq!((bought.outcome(), bought.header("x-gateway-billed"), bought.header("x-gateway-cost-usd")), ((200, "billed"), "yes", "0.10"));
+    assert_eq!(
+        (bought.outcome(), bought.header("x-gateway-billed"), bought.header("x-gateway-cost-usd")),
+        ((200, "billed"), "yes", "0.10")
+    );
     let again = world.fresh(STORED).await;
     assert_eq!((again.outcome(), again.header("x-gateway-billed"), again.header("x-gateway-cost-usd")), ((200, "cooldown"), "no", "0.00"));
     assert_eq!(again.body, bought.body);

@@ -1,3 +1,7 @@
 //! What must hold for the project as a whole, in one binary.
 
+mod budgets;
+mod fresh;
+mod harness;
+mod reads;
 mod tidy;

@@ -49,7 +49,10 @@ async fn simplified_and_scoped_paths_in_every_spelling_share_one_copy_and_one_ch
 async fn a_first_touch_is_billed_once_and_then_a_hit() {
     let world = World::new().await;
     let first = world.read(UNCHECKED).await;
-    assert_eq!((first.outcome(), first.header("x-gateway-billed"), first.header("x-gateway-cost-usd")), ((200, "first_touch"), "yes", "0.10"));
+    assert_eq!(
+        (first.outcome(), first.header("x-gateway-billed"), first.header("x-gateway-cost-usd")),
+        ((200, "first_touch"), "yes", "0.10")
+    );
     assert_eq!(world.read(UNCHECKED).await.outcome(), (200, "hit"));
     assert_eq!(world.charged(), "0.10");
 }

@@ -1,0 +1,211 @@
+//! What the ledger tells: statuses, refusals, ends, events.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::policy::budget::Scope;
+use crate::policy::money::Usd;
+use crate::policy::pricing::Billable;
+use crate::telnyx::{EnterpriseId, PhoneNumber};
+
+/// The id of a hold: its row in the table `charge`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HoldId(pub(super) i64);
+
+impl fmt::Display for HoldId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// How a hold ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum End {
+    /// Telnyx billed it.
+    Settled,
+    /// Telnyx proved not to have billed it.
+    Released,
+    /// Nobody knows, so it counts as billed.
+    Assumed,
+}
+
+/// A text that names no end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not an end of a hold")]
+pub struct NotAnEnd;
+
+impl End {
+    /// Every end, in the order in which reports show them.
+    pub const ALL: [Self; 3] = [Self::Settled, Self::Released, Self::Assumed];
+
+    /// Its name in the ledger, logs and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Settled => "settled",
+            Self::Released => "released",
+            Self::Assumed => "assumed",
+        }
+    }
+
+    /// What it posts of a hold's price.
+    pub const fn posts(self, price: Usd) -> Usd {
+        match self {
+            Self::Settled | Self::Assumed => price,
+            Self::Released => Usd::ZERO,
+        }
+    }
+}
+
+impl FromStr for End {
+    type Err = NotAnEnd;
+
+    fn from_str(text: &str) -> Result<Self, NotAnEnd> {
+        Self::ALL.into_iter().find(|end| end.as_str() == text).ok_or(NotAnEnd)
+    }
+}
+
+/// A budget in one of its windows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BudgetStatus {
+    /// Its name.
+    pub name: String,
+    /// What it covers.
+    pub scope: Scope,
+    /// What may be spent in the window.
+    pub limit: Usd,
+    /// What is posted: settled and assumed.
+    pub spent: Usd,
+    /// What is held for calls under way.
+    pub held: Usd,
+    /// The window's first instant, which is its identity.
+    pub starts_at: Timestamp,
+    /// The first instant of the next window.
+    pub resets_at: Timestamp,
+}
+
+/// The holds of calls under way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OpenHolds {
+    /// How many there are.
+    pub count: usize,
+    /// How long the oldest has been open.
+    pub oldest_age: Option<Duration>,
+}
+
+/// A charge whose end posted money.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Posted {
+    /// The request that caused it.
+    pub request_id: String,
+    /// Who asked.
+    pub caller: Arc<str>,
+    /// Whose number it is.
+    pub enterprise: EnterpriseId,
+    /// The number.
+    pub number: PhoneNumber,
+    /// What was done with it.
+    pub operation: Billable,
+    /// What the end posted.
+    pub amount: Usd,
+    /// When it was held.
+    pub held_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Timestamp,
+    /// How it ended: settled or assumed.
+    pub end: End,
+}
+
+/// Why nothing is held, and so nothing billable may be sent.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HoldRefused {
+    /// No budget applies.
+    #[error("no budget applies")]
+    NoBudget,
+    /// A budget has no room for the price. If several have none, the first of the configuration.
+    #[error("budget {:?} is exhausted", .0.name)]
+    Exhausted(Box<BudgetStatus>),
+    /// The ledger cannot record a hold.
+    #[error("the ledger is unavailable")]
+    Unavailable,
+}
+
+impl From<Unavailable> for HoldRefused {
+    fn from(_: Unavailable) -> Self {
+        Self::Unavailable
+    }
+}
+
+/// The ledger cannot be written or read, or too many holds are open or waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the ledger is unavailable")]
+pub struct Unavailable;
+
+/// The ledger cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("ledger {}: {why}", path.display())]
+pub struct OpenError {
+    /// The ledger's file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub why: OpenFailure,
+}
+
+/// What keeps a ledger from being opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenFailure {
+    /// Another process has it open.
+    #[error("another process has it open; each gateway needs a ledger of its own")]
+    InUse,
+    /// The lock file beside it cannot be made or locked.
+    #[error("its lock file cannot be locked: {0}")]
+    Lock(io::Error),
+    /// It was written by a later version, or is no ledger.
+    #[error("its version is {found}, and this gateway knows versions up to {known}")]
+    Version {
+        /// The file's version.
+        found: i64,
+        /// The last version that is known.
+        known: usize,
+    },
+    /// `SQLite` cannot use it.
+    #[error("{0}")]
+    Database(#[from] rusqlite::Error),
+    /// The writer's thread cannot be started.
+    #[error("its writer cannot be started: {0}")]
+    Writer(io::Error),
+}
+
+/// Something that metrics count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// A group of holds and ends was made durable.
+    CommitTook(Duration),
+    /// A budget was asked for a hold and had room, as did all others that apply.
+    Allowed {
+        /// The budget's name.
+        budget: &'a str,
+    },
+    /// A budget was asked for a hold and had no room.
+    Denied {
+        /// The budget's name.
+        budget: &'a str,
+    },
+    /// A hold ended, durably.
+    Ended {
+        /// How.
+        end: End,
+        /// What it posted.
+        amount: Usd,
+        /// Who had asked for the call.
+        caller: &'a str,
+    },
+}
+
+/// Where the ledger reports events: called on the ledger's own thread, so it must be quick and must not wait.
+pub type Observe = Arc<dyn Fn(Event<'_>) + Send + Sync>;
