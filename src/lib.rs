@@ -1,3 +1,5 @@
+//! A reverse proxy in front of Telnyx's Number Reputation API.
+//!
 #![doc = include_str!("../docs/architecture.md")]
 
 pub mod admin;

@@ -158,7 +158,7 @@ fn observe(metrics: &Metrics) -> Observe {
         Event::Denied { budget } => decided(&metrics, budget, "denied"),
         Event::Ended { end, amount, caller } => {
             metrics.holds.with_label_values(&[end.as_str()]).inc();
-            metrics.spend.with_label_values(&[caller]).inc_by(amount.as_metric());
+            metrics.spend.add(caller, amount);
         }
     })
 }

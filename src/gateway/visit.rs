@@ -91,7 +91,7 @@ impl Visit {
         metrics.request_duration.with_label_values(&[operation]).observe(duration.as_secs_f64());
         metrics.overhead.with_label_values(&[operation]).observe(duration.saturating_sub(self.waited).as_secs_f64());
         if let Some(cause) = avoided(answer.decision) {
-            metrics.avoided.with_label_values(&[cause.as_str()]).inc_by(gateway.0.rules.prices.check.as_metric());
+            metrics.avoided.add(cause.as_str(), gateway.0.rules.prices.check);
         }
         let (decision, billing, cost) = (answer.decision, answer.billing, answer.cost);
         let mut response = answer.into_response(&head.headers, &self.request_id, now);

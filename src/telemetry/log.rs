@@ -13,7 +13,9 @@ const WAITING_LINES: usize = 16_384;
 
 /// Writes what is waiting when it is dropped.
 #[derive(Debug)]
-pub struct LogGuard(#[allow(dead_code, reason = "kept for its drop")] WorkerGuard);
+pub struct LogGuard {
+    _writer: WorkerGuard,
+}
 
 /// Why there is no log.
 #[derive(Debug, thiserror::Error)]
@@ -36,5 +38,5 @@ pub fn init(config: &Config) -> Result<LogGuard, NoLog> {
         Format::Text => builder.compact().try_init(),
     };
     set.map_err(|_| NoLog::Twice)?;
-    Ok(LogGuard(guard))
+    Ok(LogGuard { _writer: guard })
 }

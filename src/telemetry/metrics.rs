@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use prometheus::core::Collector;
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::{Counter as CounterValue, MetricFamily};
 use prometheus::{
-    CounterVec, Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 use crate::policy::decision::Decision;
 use crate::policy::evidence::Billing;
+use crate::policy::money::Usd;
 use crate::telnyx::Operation;
 
 const PREFIX: &str = "reputation_gateway";
@@ -60,6 +61,33 @@ impl Avoided {
     }
 }
 
+/// Counters of dollars that add up whole micro-dollars: only what Prometheus reads is a float, rounded once.
+#[derive(Clone, Debug)]
+pub struct UsdCounters(IntCounterVec);
+
+impl UsdCounters {
+    /// Adds an amount, which is never negative, to the series of one label.
+    pub fn add(&self, label: &str, amount: Usd) {
+        self.0.with_label_values(&[label]).inc_by(u64::try_from(amount.micros()).unwrap_or(0));
+    }
+}
+
+impl Collector for UsdCounters {
+    fn desc(&self) -> Vec<&Desc> {
+        self.0.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let mut families = self.0.collect();
+        for metric in families.iter_mut().flat_map(MetricFamily::mut_metric) {
+            let mut dollars = CounterValue::default();
+            dollars.set_value(metric.get_counter().get_value() / 1e6);
+            metric.set_counter(dollars);
+        }
+        families
+    }
+}
+
 /// All metrics of a gateway.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -75,9 +103,9 @@ pub struct Metrics {
     /// From a request's dispatch upstream to the end of its answer, in seconds, by operation.
     pub upstream_duration: HistogramVec,
     /// Dollars posted to the ledger, by caller.
-    pub spend: CounterVec,
+    pub spend: UsdCounters,
     /// Dollars that callers would have spent without the gateway, by cause.
-    pub avoided: CounterVec,
+    pub avoided: UsdCounters,
     /// A budget's limit, in dollars.
     pub budget_limit: GaugeVec,
     /// Dollars posted in a budget's present window.
@@ -131,8 +159,8 @@ impl Metrics {
                 "From dispatch upstream to the end of the answer.",
                 &["operation"],
             ),
-            spend: make.counters("spend_usd_total", "Dollars posted to the ledger.", &["caller"]),
-            avoided: make.counters("avoided_usd_total", "Dollars that callers would have spent without the gateway.", &["cause"]),
+            spend: make.usd_counters("spend_usd_total", "Dollars posted to the ledger.", &["caller"]),
+            avoided: make.usd_counters("avoided_usd_total", "Dollars that callers would have spent without the gateway.", &["cause"]),
             budget_limit: make.gauges("budget_limit_usd", "A budget's limit in dollars.", &["budget"]),
             budget_spent: make.gauges("budget_spent_usd", "Dollars posted in a budget's present window.", &["budget"]),
             budget_held: make.gauges("budget_held_usd", "Dollars held in a budget's present window.", &["budget"]),
@@ -180,10 +208,10 @@ impl Metrics {
             }
         }
         for caller in &labels.callers {
-            self.spend.with_label_values(&[&**caller]);
+            self.spend.add(caller, Usd::ZERO);
         }
         for cause in Avoided::ALL {
-            self.avoided.with_label_values(&[cause.as_str()]);
+            self.avoided.add(cause.as_str(), Usd::ZERO);
         }
         for budget in &labels.budgets {
             for gauge in [&self.budget_limit, &self.budget_spent, &self.budget_held, &self.budget_resets] {
@@ -217,8 +245,8 @@ impl Maker<'_> {
         self.register(IntCounterVec::new(opts(name, help), labels))
     }
 
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> CounterVec {
-        self.register(CounterVec::new(opts(name, help), labels))
+    fn usd_counters(&self, name: &str, help: &str, labels: &[&str]) -> UsdCounters {
+        self.register(IntCounterVec::new(opts(name, help), labels).map(UsdCounters))
     }
 
     fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> GaugeVec {

@@ -21,11 +21,11 @@ async fn a_dollar_pays_for_ten_of_five_hundred_numbers_and_all_books_agree() {
     let count = |outcome| answers.iter().filter(|answer| answer.outcome() == outcome).count();
     assert_eq!((count((200, "billed")), count((402, "budget_exhausted"))), (10, 490));
     assert_eq!((world.charged().as_str(), posted(&world)), ("1.00", 1_000_000));
-    assert_eq!(world.metric("reputation_gateway_spend_usd_total{caller=\"anonymous\"}").await, 1.0);
-    assert_eq!(world.metric("reputation_gateway_budget_spent_usd{budget=\"dollar-day\"}").await, 1.0);
-    assert_eq!(world.metric("reputation_gateway_budget_held_usd{budget=\"dollar-day\"}").await, 0.0);
-    assert_eq!(world.metric("reputation_gateway_holds_open").await, 0.0);
-    assert_eq!(world.metric("reputation_gateway_budget_decisions_total{budget=\"dollar-day\",decision=\"denied\"}").await, 490.0);
+    assert_eq!(world.metric("reputation_gateway_spend_usd_total{caller=\"anonymous\"}").await, "1");
+    assert_eq!(world.metric("reputation_gateway_budget_spent_usd{budget=\"dollar-day\"}").await, "1");
+    assert_eq!(world.metric("reputation_gateway_budget_held_usd{budget=\"dollar-day\"}").await, "0");
+    assert_eq!(world.metric("reputation_gateway_holds_open").await, "0");
+    assert_eq!(world.metric("reputation_gateway_budget_decisions_total{budget=\"dollar-day\",decision=\"denied\"}").await, "490");
 }
 
 #[tokio::test]
@@ -36,7 +36,7 @@ async fn a_refusal_names_the_budget_and_when_it_starts_anew() {
     let mut gateway = refused.json()["gateway"].clone();
     assert_eq!(gateway["request_id"], refused.header("x-request-id"));
     gateway["request_id"] = "[id]".into();
-    insta::assert_snapshot!(gateway.to_string(), @"");
+    insta::assert_snapshot!(gateway.to_string(), @r#"{"budget":"none","decision":"budget_exhausted","held_usd":"0.00","limit_usd":"0.00","price_usd":"0.10","request_id":"[id]","resets_at":"2026-04-01T00:00:00Z","scope":"global","spent_usd":"0.00"}"#);
     assert_eq!(world.read(UNCHECKED).await.outcome(), (402, "budget_exhausted"), "a first touch costs as much");
     assert_eq!(world.charged(), "0.00");
 }
@@ -71,6 +71,6 @@ async fn an_unknown_outcome_is_held_against_the_budget_in_full() {
     let world = World::with(DOLLAR, |_| {}).await;
     world.fault(Fault::new(Kind::Reset));
     assert_eq!(world.fresh(UNCHECKED).await.outcome(), (504, "outcome_unknown"));
-    assert_eq!(world.metric("reputation_gateway_budget_spent_usd{budget=\"dollar-day\"}").await, 0.1);
+    assert_eq!(world.metric("reputation_gateway_budget_spent_usd{budget=\"dollar-day\"}").await, "0.1");
     assert_eq!(world.charged(), "0.00");
 }

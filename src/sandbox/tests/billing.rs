@@ -1,3 +1,5 @@
+//! What the sandbox bills, and what it does not.
+
 use std::time::Duration;
 
 use super::*;

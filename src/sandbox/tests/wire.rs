@@ -1,3 +1,5 @@
+//! The sandbox over sockets: spellings, faults, its own paths.
+
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -119,11 +119,11 @@ impl World {
         Ask::new(self.admin, path).send().await
     }
 
-    /// The value of one series.
-    pub(crate) async fn metric(&self, series: &str) -> f64 {
+    /// The value of one series, as it is written.
+    pub(crate) async fn metric(&self, series: &str) -> String {
         let scrape = self.admin("/metrics").await.text();
         let line = scrape.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-        line.unwrap_or_else(|| panic!("no series {series}")).parse().expect("a number")
+        line.unwrap_or_else(|| panic!("no series {series}")).to_owned()
     }
 
     /// What the sandbox charged.
