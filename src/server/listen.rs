@@ -104,7 +104,6 @@ async fn serve_connection<S: Service>(stream: TcpStream, service: S, limits: Lim
         .header_read_timeout(None)
         .max_buf_size(limits.max_head)
         .max_headers(MAX_FIELDS)
-        .pipeline_flush(true)
         .serve_connection(io, watchdog.service(service));
     tokio::select! {
         ended = watcher.watch(connection) => {
