@@ -34,7 +34,8 @@ pub enum Seat<K: Eq + Hash, T> {
 #[derive(Debug)]
 pub struct Lead<K: Eq + Hash, T> {
     flights: Flights<K, T>,
-    key: K,
+    /// None once the flight has ended.
+    key: Option<K>,
     sender: watch::Sender<Option<T>>,
 }
 
@@ -62,7 +63,7 @@ impl<K: Clone + Eq + Hash, T: Clone> Flights<K, T> {
         }
         let (sender, receiver) = watch::channel(None);
         aloft.insert(key.clone(), receiver);
-        Seat::Lead(Lead { flights: self.clone(), key: key.clone(), sender })
+        Seat::Lead(Lead { flights: self.clone(), key: Some(key.clone()), sender })
     }
 
     /// Follows the key's flight if one is under way.
@@ -83,15 +84,22 @@ impl<K: Eq + Hash, T> Lead<K, T> {
         Follow(self.sender.subscribe())
     }
 
-    /// Ends the flight: all who follow get `result`.
-    pub fn land(self, result: T) {
+    /// Ends the flight: all who follow get `result`, and whoever boards after that leads a new one.
+    pub fn land(mut self, result: T) {
+        self.free_key();
         self.sender.send_replace(Some(result));
+    }
+
+    fn free_key(&mut self) {
+        if let Some(key) = self.key.take() {
+            self.flights.aloft().remove(&key);
+        }
     }
 }
 
 impl<K: Eq + Hash, T> Drop for Lead<K, T> {
     fn drop(&mut self) {
-        self.flights.aloft().remove(&self.key);
+        self.free_key();
     }
 }
 
@@ -123,6 +131,18 @@ mod tests {
         leader.land(7);
         assert_eq!((follower.landed().await, own.landed().await), (Ok(7), Ok(7)));
         assert!(flights.follow(&1).is_none(), "the key is free again");
+    }
+
+    #[tokio::test]
+    async fn who_hears_of_a_landing_finds_the_key_free() {
+        let flights = Flights::default();
+        let leader = lead(&flights);
+        let follower = leader.follow();
+        // Between the result and the end of the leader nobody may board the flight that has ended.
+        let heard = std::thread::spawn(move || leader.land(7));
+        assert_eq!(follower.landed().await, Ok(7));
+        drop(lead(&flights));
+        heard.join().expect("nothing panics");
     }
 
     #[tokio::test]
