@@ -204,8 +204,10 @@ async fn serve(mut config: Config, sandbox: Option<Standin>) -> Result<(), Faile
         standin = format!(" sandbox={}", server.address());
         tokio::spawn(server.serve(Sandbox::new(sandbox::Config::default(), clock), std::future::pending()));
     }
+    // Whoever reads the ready line may send a signal at once.
+    let stop = stop_signal()?;
     announce(&format!("ready listen={} admin={}{standin}", joined(&app.addresses()), app.admin_address()))?;
-    app.run(stop_signal()?).await;
+    app.run(stop).await;
     Ok(())
 }
 
@@ -224,8 +226,9 @@ async fn bind_sandbox(standin: Standin) -> Result<Server, StartError> {
 fn run_sandbox(listen: SocketAddr, config: sandbox::Config) -> Result<(), Failed> {
     runtime(0)?.block_on(async {
         let server = app::bind(listen, &server::Config::default()).await?;
+        let stop = stop_signal()?;
         announce(&format!("ready sandbox={}", server.address()))?;
-        server.serve(Sandbox::new(config, Clock::system()), stop_signal()?).await;
+        server.serve(Sandbox::new(config, Clock::system()), stop).await;
         Ok(())
     })
 }
