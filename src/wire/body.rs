@@ -38,6 +38,10 @@ pub async fn read(body: Incoming, limit: usize, time: Duration) -> Result<Bytes,
     if body.is_end_stream() {
         return Ok(Bytes::new());
     }
+    // Before the first read, so that a client which waits for `100 Continue` is not asked for what is refused.
+    if body.size_hint().lower() > limit as u64 {
+        return Err(Unread::TooLong);
+    }
     match timeout(time, Limited::new(body, limit).collect()).await {
         Err(_) => Err(Unread::TimedOut),
         Ok(Ok(body)) => Ok(body.to_bytes()),
