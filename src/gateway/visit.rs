@@ -44,7 +44,7 @@ impl Visit {
             began: gateway.clock.elapsed(),
             waited: Duration::ZERO,
             request_id: theirs.unwrap_or_else(ours),
-            traceparent: head.headers.get(TRACEPARENT).cloned(),
+            traceparent: head.headers.get(TRACEPARENT).filter(|context| is_trace_context(context)).cloned(),
             caller: Arc::from(ANONYMOUS),
             operation: Operation::Unknown,
             enterprise: None,
@@ -129,6 +129,18 @@ impl Visit {
 
 fn is_plain(id: &HeaderValue) -> bool {
     (1..=LONGEST_REQUEST_ID).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
+}
+
+/// The shape of W3C's trace context, version 00. Anything else would be a client's own bytes in a request of ours.
+fn is_trace_context(context: &HeaderValue) -> bool {
+    let mut parts = context.as_bytes().split(|byte| *byte == b'-');
+    let shaped =
+        [2, 32, 16, 2].iter().all(|length| parts.next().is_some_and(|part| part.len() == *length && part.iter().all(is_lower_hex)));
+    shaped && parts.next().is_none()
+}
+
+fn is_lower_hex(byte: &u8) -> bool {
+    matches!(byte, b'0'..=b'9' | b'a'..=b'f')
 }
 
 fn avoided(decision: Decision) -> Option<Avoided> {
