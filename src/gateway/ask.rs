@@ -79,6 +79,9 @@ pub(super) struct Page {
 
 const FILTERS: [&str; 4] = ["filter[ownership_status]", "filter[phone_number][contains]", "filter[phone_number][eq]", "filter[source]"];
 
+/// A filter's value, in bytes; encoded it is up to three times as long, and a target upstream has its limit too.
+const LONGEST_PARAMETER: usize = 256;
+
 /// The largest page that Telnyx gives.
 const MAX_PAGE_SIZE: u32 = 250;
 
@@ -110,6 +113,9 @@ fn one<'q>(query: &'q Query<'_>, name: &'static str) -> Refused<Option<Cow<'q, s
     let first = values.next();
     if values.any(|value| Some(value) != first) {
         return Err(bad_parameter(name, format!("{name} is given twice, with different values")));
+    }
+    if first.is_some_and(|value| value.len() > LONGEST_PARAMETER) {
+        return Err(bad_parameter(name, format!("{name} is longer than {LONGEST_PARAMETER} bytes")));
     }
     Ok(first.map(Cow::Borrowed))
 }
