@@ -14,6 +14,7 @@ use crate::auth::Identity;
 use crate::policy::entitlement::{Enterprises, Partition};
 use crate::telnyx::{EnterpriseId, Operation, record};
 use crate::upstream::{Context, Credential, Outcome};
+use crate::wire::directives::Directives;
 
 /// The only enterprise of an account, once it was learnt.
 pub(super) type Sole = Cache<Partition, EnterpriseId>;
@@ -28,7 +29,13 @@ pub(super) fn no_soles_yet() -> Sole {
 
 impl Gateway {
     /// The enterprise of a path, or of the caller, the configuration or the account where the path has none; if the caller may see it.
-    pub(super) async fn enterprise(&self, in_path: Option<&str>, identity: &Identity, visit: &mut Visit) -> Refused<EnterpriseId> {
+    pub(super) async fn enterprise(
+        &self,
+        in_path: Option<&str>,
+        identity: &Identity,
+        wishes: Directives,
+        visit: &mut Visit,
+    ) -> Refused<EnterpriseId> {
         let caller = &identity.caller;
         let own = || match &caller.enterprises {
             Enterprises::Only(list) if list.len() == 1 => list.first().copied(),
@@ -38,16 +45,19 @@ impl Gateway {
             Some(text) => ask::enterprise(text)?,
             None => match caller.default_enterprise.or_else(own).or(self.0.rules.default_enterprise) {
                 Some(enterprise) => enterprise,
-                None => self.sole_enterprise(identity, visit).await?,
+                None => self.sole_enterprise(identity, wishes, visit).await?,
             },
         };
         if caller.enterprises.include(enterprise) { Ok(enterprise) } else { Err(refusal::enterprise_not_permitted()) }
     }
 
     /// Asks Telnyx, for nothing, which enterprises the account has.
-    async fn sole_enterprise(&self, identity: &Identity, visit: &mut Visit) -> Refused<EnterpriseId> {
+    async fn sole_enterprise(&self, identity: &Identity, wishes: Directives, visit: &mut Visit) -> Refused<EnterpriseId> {
         if let Some(enterprise) = self.0.sole_enterprises.get(&identity.partition) {
             return Ok(enterprise);
+        }
+        if wishes.only_if_cached {
+            return Err(refusal::not_in_cache());
         }
         let context = self.context(identity, None, visit)?;
         let asked = self.free("/enterprises?page%5Bnumber%5D=1&page%5Bsize%5D=2", Operation::Enterprises, &context);

@@ -161,13 +161,13 @@ impl Gateway {
         visit.identified(&identity);
         let route = route(&head.method, &target.segments).map_err(|why| refusal::no_route(&why))?;
         visit.routed(route.operation);
-        refusal::check_body(&head.method, body_length)?;
+        refusal::check_body(head, body_length)?;
         let wishes = Directives::parse(&head.headers);
         match route.operation {
             Operation::Retrieve => {
                 let number = ask::number(route.number)?;
                 let want = ask::want(head, &target.query, wishes)?;
-                let enterprise = self.enterprise(route.enterprise, &identity, visit).await?;
+                let enterprise = self.enterprise(route.enterprise, &identity, wishes, visit).await?;
                 visit.about(enterprise, Some(number));
                 let context = self.context(&identity, Some(enterprise), visit)?;
                 let key = Key { partition: identity.partition, enterprise, number };
@@ -175,7 +175,8 @@ impl Gateway {
             }
             Operation::List => {
                 let page = Page::parse(&target.query, route.enterprise.is_some())?;
-                let enterprise = self.enterprise(route.enterprise.or(page.enterprise.as_deref()), &identity, visit).await?;
+                let in_path = route.enterprise.or(page.enterprise.as_deref());
+                let enterprise = self.enterprise(in_path, &identity, wishes, visit).await?;
                 visit.about(enterprise, None);
                 let context = self.context(&identity, Some(enterprise), visit)?;
                 self.list((identity.partition, enterprise), &page, wishes, &context, visit).await

@@ -1,5 +1,6 @@
 //! Every refusal, with its status, its code, and what to do about it: the table of `docs/errors.md` in code.
 
+use http::header::TRANSFER_ENCODING;
 use http::request::Parts;
 use http::{Method, StatusCode};
 use serde_json::Value;
@@ -54,9 +55,12 @@ pub(super) fn check_head(head: &Parts, limit: usize) -> Refused<()> {
     Err(refusal(Decision::BadRequest, problem.never_retried()))
 }
 
-/// No operation that is carried takes a body with GET or HEAD, and two readers might disagree on what it means.
-pub(super) fn check_body(method: &Method, length: usize) -> Refused<()> {
-    if length == 0 || !matches!(*method, Method::GET | Method::HEAD) {
+/// No operation that is carried takes a body with GET or HEAD, and two readers might disagree on what it means. With
+/// `Transfer-Encoding` they might disagree even on where an empty one ends.
+pub(super) fn check_body(head: &Parts, length: usize) -> Refused<()> {
+    let method = &head.method;
+    let bare = length == 0 && !head.headers.contains_key(TRANSFER_ENCODING);
+    if bare || !matches!(*method, Method::GET | Method::HEAD) {
         return Ok(());
     }
     let detail = format!("a {method} request has no body here, and this one has {length} bytes");
