@@ -19,9 +19,11 @@ use crate::policy::decision::{Decision, Reason};
 use crate::policy::evidence::Billing;
 use crate::policy::money::Usd;
 use crate::policy::pricing::Billable;
+use crate::upstream::NotSent;
 
-/// Purchases that others made, or that failed, while this request wanted one; then it gives up.
-const MOST_ROUNDS: usize = 16;
+/// Purchases of others that were refused while this request wanted one; then it gives up. Who has no money left and asks
+/// again and again must not keep others out.
+const MOST_ROUNDS: usize = 256;
 
 /// What a read has learnt so far.
 struct Course {
@@ -67,6 +69,11 @@ impl Gateway {
                 Action::Join => match self.0.purchases.follow(&ask.key) {
                     None => course = self.course(ask),
                     Some(flight) => match visit.waiting_for(self, flight.landed()).await {
+                        // What a plain read wants may still be had for nothing.
+                        Ok(Landing::Denied(..) | Landing::Failed(_)) if !ask.want.buys_fresh() => {
+                            course = self.course(ask);
+                            course.facts.in_flight = false;
+                        }
                         Ok(landing) => {
                             if let Some(answer) = self.landed(ask, &mut course, landing, Part::Followed) {
                                 return answer;
@@ -85,7 +92,7 @@ impl Gateway {
                 },
             }
         }
-        Err(refusal::outcome_unknown())
+        Err(refusal::failed(&Failure::NotSent(NotSent::Crowded)))
     }
 
     /// Gathers what is known of the number now.

@@ -30,6 +30,13 @@ pub struct Want {
     pub strict: bool,
 }
 
+impl Want {
+    /// Whether this request is after data that may have to be bought.
+    pub fn buys_fresh(&self) -> bool {
+        self.fresh && self.may_bill
+    }
+}
+
 /// What kind of answer a copy is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -177,7 +184,7 @@ pub fn decide(facts: &Facts, policy: &Policy) -> Action {
     if facts.want.only_if_cached {
         return only_cached(facts, policy);
     }
-    if facts.want.fresh && facts.want.may_bill { fresh(facts, policy) } else { read(facts, policy) }
+    if facts.want.buys_fresh() { fresh(facts, policy) } else { read(facts, policy) }
 }
 
 /// `fresh=true`, in the order in which money is kept: permission, age, a call under way, an unknown outcome, and only then the purchase.
