@@ -1,7 +1,13 @@
 //! What must hold for the project as a whole, in one binary.
 
 mod budgets;
+mod callers;
+mod drain;
 mod fresh;
 mod harness;
+mod paths;
+mod process;
 mod reads;
+mod telemetry;
 mod tidy;
+mod wire;

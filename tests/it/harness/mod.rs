@@ -1,6 +1,9 @@
 //! A gateway in this process, with a sandbox behind it and a clock that is turned by hand.
 
 mod client;
+mod gate;
+pub(crate) mod process;
+mod wire;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,6 +18,8 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use client::{Answer, Ask, exchange};
+pub(crate) use gate::Gate;
+pub(crate) use wire::Wire;
 
 pub(crate) const ENTERPRISE: &str = sandbox::ENTERPRISE;
 /// Has data from the start.
@@ -55,10 +60,19 @@ pub(crate) struct World {
     pub(crate) sandbox: Sandbox,
     pub(crate) gateway: SocketAddr,
     pub(crate) admin: SocketAddr,
+    /// Between the gateway and the sandbox of a gated world.
+    pub(crate) gate: Gate,
     upstream: Upstream,
     directory: TempDir,
     config: Config,
     run: Run,
+}
+
+/// How requests go upstream.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Straight,
+    Gated,
 }
 
 struct Run {
@@ -80,23 +94,35 @@ impl World {
 
     /// A gateway with these settings over the base: whole tables as TOML, single values by `change`.
     pub(crate) async fn with(tables: &str, change: impl FnOnce(&mut Config)) -> Self {
-        let mut config = Config::parse(&format!("{BASE}{tables}"), "test", []).expect("a configuration");
-        change(&mut config);
-        Self::of(config, sandbox::Config::default()).await
+        Self::of(configured(tables, change), sandbox::Config::default(), Way::Straight).await
     }
 
-    /// A gateway of a whole configuration, and a sandbox of another.
-    pub(crate) async fn of(mut config: Config, standin: sandbox::Config) -> Self {
+    /// The same before an account of these enterprises, of which none is the default.
+    pub(crate) async fn of_account(enterprises: &[&str], tables: &str, change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = configured(tables, change);
+        config.upstream.default_enterprise = None;
+        let enterprises = enterprises.iter().map(ToString::to_string).collect();
+        Self::of(config, sandbox::Config { enterprises, ..sandbox::Config::default() }, Way::Straight).await
+    }
+
+    /// The same with the gate between the gateway and its upstream.
+    pub(crate) async fn gated(tables: &str, change: impl FnOnce(&mut Config)) -> Self {
+        Self::of(configured(tables, change), sandbox::Config::default(), Way::Gated).await
+    }
+
+    async fn of(mut config: Config, standin: sandbox::Config, way: Way) -> Self {
         let clock = Clock::manual("2026-03-24T12:00:00Z".parse().expect("a time"));
         let sandbox = Sandbox::new(standin, clock.clone());
         let upstream = Upstream::start(SocketAddr::from(([127, 0, 0, 1], 0)), &sandbox).await;
+        let gate = Gate::before(upstream.address).await;
         let directory = tempfile::tempdir().expect("a temporary directory");
         config.ledger.path = directory.path().join("ledger.sqlite");
-        config.upstream.base_url = format!("http://{}/v2", upstream.address).parse().expect("a URL");
+        let above = if way == Way::Gated { gate.address } else { upstream.address };
+        config.upstream.base_url = format!("http://{above}/v2").parse().expect("a URL");
         config.server.listen = OneOrMany::One(SocketAddr::from(([127, 0, 0, 1], 0)));
         config.admin.listen = SocketAddr::from(([127, 0, 0, 1], 0));
         let (gateway, admin, run) = Run::start(&config, &clock).await;
-        Self { clock, sandbox, gateway, admin, upstream, directory, config, run }
+        Self { clock, sandbox, gateway, admin, gate, upstream, directory, config, run }
     }
 
     /// Asks the gateway, in any way.
@@ -136,6 +162,11 @@ impl World {
         self.charges().total.to_string()
     }
 
+    /// Where the sandbox listens.
+    pub(crate) fn upstream(&self) -> SocketAddr {
+        self.upstream.address
+    }
+
     /// How many requests reached the sandbox.
     pub(crate) fn sent(&self) -> usize {
         self.sandbox.requests().len()
@@ -160,9 +191,21 @@ impl World {
         self.upstream = Upstream::start(self.upstream.address, &self.sandbox).await;
     }
 
-    /// Stops the gateway as SIGTERM would, and waits until it has drained.
-    pub(crate) async fn stop(&mut self) {
+    /// Waits until so many requests have reached the sandbox.
+    pub(crate) async fn reached(&self, requests: usize) {
+        while self.sent() < requests {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Tells the gateway to stop, as SIGTERM would.
+    pub(crate) fn begin_stop(&self) {
         self.run.stop.cancel();
+    }
+
+    /// Stops the gateway, and waits until it has drained.
+    pub(crate) async fn stop(&mut self) {
+        self.begin_stop();
         (&mut self.run.ended).await.expect("the gateway stops");
     }
 
@@ -174,6 +217,12 @@ impl World {
     pub(crate) fn ledger(&self) -> std::path::PathBuf {
         self.directory.path().join("ledger.sqlite")
     }
+}
+
+fn configured(tables: &str, change: impl FnOnce(&mut Config)) -> Config {
+    let mut config = Config::parse(&format!("{BASE}{tables}"), "test", []).expect("a configuration");
+    change(&mut config);
+    config
 }
 
 impl Run {
