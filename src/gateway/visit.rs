@@ -134,12 +134,13 @@ fn is_plain(id: &HeaderValue) -> bool {
 /// The shape of W3C's trace context, version 00. Anything else would be a client's own bytes in a request of ours.
 fn is_trace_context(context: &HeaderValue) -> bool {
     let mut parts = context.as_bytes().split(|byte| *byte == b'-');
-    let shaped =
-        [2, 32, 16, 2].iter().all(|length| parts.next().is_some_and(|part| part.len() == *length && part.iter().all(is_lower_hex)));
+    let shaped = [2, 32, 16, 2]
+        .iter()
+        .all(|length| parts.next().is_some_and(|part| part.len() == *length && part.iter().copied().all(is_lower_hex)));
     shaped && parts.next().is_none()
 }
 
-fn is_lower_hex(byte: &u8) -> bool {
+fn is_lower_hex(byte: u8) -> bool {
     matches!(byte, b'0'..=b'9' | b'a'..=b'f')
 }
 

@@ -65,7 +65,7 @@ async fn an_idle_connection_does_not_hold_up_the_stop() {
     let mut wire = Wire::to(world.gateway).await;
     wire.send(format!("GET /v2/reputation/numbers/{STORED} HTTP/1.1\r\nhost: gateway\r\n\r\n")).await;
     assert_eq!(wire.answer().await.status, 200);
-    tokio::time::timeout(Duration::from_secs(60), world.stop()).await.expect("long before the drain time");
+    tokio::time::timeout(Duration::from_mins(1), world.stop()).await.expect("long before the drain time");
     wire.ended().await;
 }
 
