@@ -61,7 +61,7 @@ async fn what_was_spent_stays_spent_over_a_restart() {
     world.restart().await;
     assert_eq!(world.fresh(&unchecked(2)).await.outcome(), (200, "billed"));
     assert_eq!(world.fresh(&unchecked(3)).await.outcome(), (402, "budget_exhausted"));
-    world.turn(std::time::Duration::from_secs(12 * 3600));
+    world.turn(std::time::Duration::from_hours(12));
     assert_eq!(world.fresh(&unchecked(3)).await.outcome(), (200, "billed"), "a new day");
     assert_eq!(world.charged(), "0.30");
 }

@@ -7,7 +7,7 @@ use reputation_gateway::sandbox::{Fault, Kind, Operation};
 
 use crate::harness::{BUDGET, STORED, UNCHECKED, World, unchecked};
 
-const MINUTE: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_mins(1);
 
 #[tokio::test]
 async fn a_fresh_answer_is_billed_once_and_then_young_enough() {

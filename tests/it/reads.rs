@@ -9,8 +9,8 @@ use reputation_gateway::sandbox::{Fault, Kind};
 
 use crate::harness::{ABSENT, BUDGET, ENTERPRISE, NULL, STORED, UNCHECKED, World};
 
-const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(3600);
+const MINUTE: Duration = Duration::from_mins(1);
+const HOUR: Duration = Duration::from_hours(1);
 
 #[tokio::test]
 async fn stored_data_is_never_paid_for_also_when_the_cache_is_cold() {
