@@ -50,7 +50,7 @@ impl FromStr for Billable {
 
 /// `[prices]`: what Telnyx charges for one unit, in dollars.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, expecting = "expected a table of settings")]
+#[serde(default, deny_unknown_fields, expecting = "a table of settings")]
 pub struct PriceList {
     /// One check of one number, however it came about.
     pub check: Usd,
