@@ -19,6 +19,9 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
 FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=build /out /
 
+# For `serve` and for `health`, which has to know where the admin listener is.
+ENV REPUTATION_GATEWAY_CONFIG=/etc/reputation-gateway/gateway.toml
+
 # The ledger is the truth about money: it outlives the container.
 WORKDIR /var/lib/reputation-gateway
 VOLUME /var/lib/reputation-gateway
@@ -31,4 +34,4 @@ HEALTHCHECK --interval=10s --timeout=3s --start-period=10s CMD ["reputation-gate
 # SIGTERM drains: billed calls under way are settled before the process ends.
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["reputation-gateway"]
-CMD ["serve", "--config", "/etc/reputation-gateway/gateway.toml", "--listen", "0.0.0.0:8080"]
+CMD ["serve", "--listen", "0.0.0.0:8080"]

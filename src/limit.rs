@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
+use strum::{IntoStaticStr, VariantArray};
 
 use crate::clock::{Bucket, Clock};
 use crate::units::Rate;
 
 /// Which limit refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum Limiter {
     /// The caller's own.
     Caller,
@@ -18,14 +20,11 @@ pub enum Limiter {
 
 impl Limiter {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Caller, Self::Global];
+    pub const ALL: &[Self] = Self::VARIANTS;
 
     /// The word in metrics and errors.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Caller => "caller",
-            Self::Global => "global",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 

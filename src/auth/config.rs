@@ -14,7 +14,7 @@ use crate::units::{OneOrMany, Rate};
 
 /// `[auth]`: how callers are told apart.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, expecting = "expected a table of settings")]
+#[serde(default, deny_unknown_fields, expecting = "a table of settings")]
 pub struct Config {
     /// How.
     pub mode: Mode,

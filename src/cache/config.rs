@@ -10,7 +10,7 @@ use crate::units::{ByteSize, Span};
 
 /// `[cache]`: how much is kept, and for how long.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, expecting = "expected a table of settings")]
+#[serde(default, deny_unknown_fields, expecting = "a table of settings")]
 pub struct Config {
     /// All copies together, with what keeping them takes.
     pub max_size: ByteSize,

@@ -15,6 +15,7 @@ use moka::notification::RemovalCause;
 use moka::ops::compute::Op;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache as Moka;
+use strum::{IntoStaticStr, VariantArray};
 
 pub use calls::{Calls, PaidCalls};
 pub use config::Config;
@@ -40,7 +41,8 @@ pub struct Key {
 pub type OnEviction = Arc<dyn Fn(Eviction) + Send + Sync>;
 
 /// Why a copy left without having been replaced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum Eviction {
     /// For want of room.
     Size,
@@ -50,14 +52,11 @@ pub enum Eviction {
 
 impl Eviction {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Size, Self::Expired];
+    pub const ALL: &[Self] = Self::VARIANTS;
 
     /// The word in metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Size => "size",
-            Self::Expired => "expired",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 

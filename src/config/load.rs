@@ -208,6 +208,6 @@ mod tests {
     fn an_error_from_the_environment_names_its_variable() {
         insta::assert_snapshot!(error("[cache]\nttl = \"2h\"\n", &[("CACHE__TTL", "soon")]), @r#"environment variable REPUTATION_GATEWAY__CACHE__TTL: cache.ttl: "soon" is not a length of time, such as "90s", "10m", "1h30m" or "7d""#);
         insta::assert_snapshot!(error("[cache]\nttl = \"2h\"\n", &[("CACHE__TTLL", "1h")]), @"environment variable REPUTATION_GATEWAY__CACHE__TTLL: cache.ttll: unknown field `ttll`, expected one of `max_size`, `ttl`, `stale_while_revalidate`, `stale_if_error`, `negative_ttl`, `null_ttl`, `list_ttl`, `ttl_jitter`; did you mean `ttl`?");
-        insta::assert_snapshot!(error("", &[("CACHE", "1h")]), @r#"environment variable REPUTATION_GATEWAY__CACHE: cache: invalid type: string "1h", expected struct Config"#);
+        insta::assert_snapshot!(error("", &[("CACHE", "1h")]), @r#"environment variable REPUTATION_GATEWAY__CACHE: cache: invalid type: string "1h", expected a table of settings"#);
     }
 }

@@ -21,7 +21,7 @@ use crate::{auth, cache, server, spend, telemetry, upstream};
 
 /// All settings. `config/gateway.toml` shows each with its default.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, expecting = "expected a table of settings")]
+#[serde(default, deny_unknown_fields, expecting = "a table of settings")]
 pub struct Config {
     /// Where callers connect.
     pub server: server::Config,
@@ -51,7 +51,7 @@ pub struct Config {
 
 /// `[admin]`: where operators connect.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, expecting = "expected a table of settings")]
+#[serde(default, deny_unknown_fields, expecting = "a table of settings")]
 pub struct Admin {
     /// The address of metrics, health checks and the admin API.
     pub listen: std::net::SocketAddr,
@@ -79,7 +79,7 @@ pub struct Enterprise {
 
 /// `[fresh]`: when money may be spent on fresh data.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, expecting = "expected a table of settings")]
+#[serde(default, deny_unknown_fields, expecting = "a table of settings")]
 pub struct Fresh {
     /// Younger data answers `fresh=true`; Telnyx updates scores hourly.
     pub min_age: Span,

@@ -142,9 +142,9 @@ fn labels(config: &Config) -> Labels {
     Labels {
         callers: callers.chain([Arc::from(ANONYMOUS)]).collect(),
         budgets: config.budget.iter().map(|budget| Arc::from(budget.name.as_str())).collect(),
-        hold_ends: End::ALL.map(End::as_str).to_vec(),
-        evictions: Eviction::ALL.map(Eviction::as_str).to_vec(),
-        limiters: Limiter::ALL.map(Limiter::as_str).to_vec(),
+        hold_ends: End::ALL.iter().map(|end| end.as_str()).collect(),
+        evictions: Eviction::ALL.iter().map(|why| why.as_str()).collect(),
+        limiters: Limiter::ALL.iter().map(|limiter| limiter.as_str()).collect(),
     }
 }
 

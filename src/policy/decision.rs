@@ -1,7 +1,10 @@
 //! Every outcome a request can have, by name: the same word in the answer's header, the log and the metrics.
 
+use strum::{IntoStaticStr, VariantArray};
+
 /// How a request was decided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum Decision {
     /// Answered from a fresh copy.
     Hit,
@@ -55,61 +58,11 @@ pub enum Decision {
 
 impl Decision {
     /// All of them.
-    pub const ALL: [Self; 24] = [
-        Self::Hit,
-        Self::Stale,
-        Self::Revalidated,
-        Self::Miss,
-        Self::Probe,
-        Self::FirstTouch,
-        Self::Null,
-        Self::NotFound,
-        Self::Cooldown,
-        Self::Collapsed,
-        Self::Recovered,
-        Self::Billed,
-        Self::RateLimited,
-        Self::BudgetExhausted,
-        Self::NotPermitted,
-        Self::KillSwitch,
-        Self::LedgerUnavailable,
-        Self::OutcomeUnknown,
-        Self::UpstreamError,
-        Self::Passed,
-        Self::BadRequest,
-        Self::Unauthenticated,
-        Self::NotInCache,
-        Self::Overloaded,
-    ];
+    pub const ALL: &[Self] = Self::VARIANTS;
 
     /// The word in headers, logs and metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Hit => "hit",
-            Self::Stale => "stale",
-            Self::Revalidated => "revalidated",
-            Self::Miss => "miss",
-            Self::Probe => "probe",
-            Self::FirstTouch => "first_touch",
-            Self::Null => "null",
-            Self::NotFound => "not_found",
-            Self::Cooldown => "cooldown",
-            Self::Collapsed => "collapsed",
-            Self::Recovered => "recovered",
-            Self::Billed => "billed",
-            Self::RateLimited => "rate_limited",
-            Self::BudgetExhausted => "budget_exhausted",
-            Self::NotPermitted => "not_permitted",
-            Self::KillSwitch => "kill_switch",
-            Self::LedgerUnavailable => "ledger_unavailable",
-            Self::OutcomeUnknown => "outcome_unknown",
-            Self::UpstreamError => "upstream_error",
-            Self::Passed => "passed",
-            Self::BadRequest => "bad_request",
-            Self::Unauthenticated => "unauthenticated",
-            Self::NotInCache => "not_in_cache",
-            Self::Overloaded => "overloaded",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 

@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use strum::{IntoStaticStr, VariantArray};
 
 use super::decide::CLOCK_TOLERANCE;
 use super::pricing::Billable;
 use crate::telnyx::record::Reputation;
 
 /// What a billable call cost, as far as can be known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum Billing {
     /// It was billed.
     Billed,
@@ -23,7 +25,7 @@ pub enum Billing {
 
 impl Billing {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Billed, Self::NotBilled, Self::Unknown, Self::NotSent];
+    pub const ALL: &[Self] = Self::VARIANTS;
 
     /// Whether the caller's own request was billed, for its answer and its line in the log.
     pub const fn answer(self) -> &'static str {
@@ -35,13 +37,8 @@ impl Billing {
     }
 
     /// The word in metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Billed => "billed",
-            Self::NotBilled => "not_billed",
-            Self::Unknown => "unknown",
-            Self::NotSent => "not_sent",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 

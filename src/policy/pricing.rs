@@ -4,11 +4,13 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use strum::{IntoStaticStr, VariantArray};
 
 use super::money::Usd;
 
 /// An operation that Telnyx bills.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum Billable {
     /// A check of one number with `fresh=true`.
@@ -24,14 +26,11 @@ pub struct NotBillable;
 
 impl Billable {
     /// Every operation, in the order in which reports show them.
-    pub const ALL: [Self; 2] = [Self::Fresh, Self::FirstTouch];
+    pub const ALL: &[Self] = Self::VARIANTS;
 
     /// Its name in budgets, logs, metrics and the ledger.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Fresh => "fresh",
-            Self::FirstTouch => "first_touch",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 
@@ -45,13 +44,13 @@ impl FromStr for Billable {
     type Err = NotBillable;
 
     fn from_str(text: &str) -> Result<Self, NotBillable> {
-        Self::ALL.into_iter().find(|operation| operation.as_str() == text).ok_or(NotBillable)
+        Self::ALL.iter().copied().find(|operation| operation.as_str() == text).ok_or(NotBillable)
     }
 }
 
 /// `[prices]`: what Telnyx charges for one unit, in dollars.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, expecting = "expected a table of settings")]
+#[serde(default, deny_unknown_fields, expecting = "a table of settings")]
 pub struct PriceList {
     /// One check of one number, however it came about.
     pub check: Usd,
@@ -82,7 +81,7 @@ mod tests {
 
     #[test]
     fn an_operation_has_one_name_everywhere() {
-        for operation in Billable::ALL {
+        for operation in Billable::ALL.iter().copied() {
             assert_eq!(operation.as_str().parse(), Ok(operation));
             assert_eq!(serde_json::to_string(&operation).expect("serialises"), format!("{:?}", operation.as_str()));
         }

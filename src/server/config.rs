@@ -9,7 +9,7 @@ use crate::units::{ByteSize, OneOrMany, Span};
 
 /// `[server]`: where callers connect, and what a connection may cost.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, expecting = "expected a table of settings")]
+#[serde(default, deny_unknown_fields, expecting = "a table of settings")]
 pub struct Config {
     /// One address, or a list. Port 0 takes a free one, which the ready line tells.
     pub listen: OneOrMany<SocketAddr>,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use strum::{IntoStaticStr, VariantArray};
 
 use crate::policy::budget::Scope;
 use crate::policy::money::Usd;
@@ -25,7 +26,8 @@ impl fmt::Display for HoldId {
 }
 
 /// How a hold ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum End {
     /// Telnyx billed it.
     Settled,
@@ -42,15 +44,11 @@ pub struct NotAnEnd;
 
 impl End {
     /// Every end, in the order in which reports show them.
-    pub const ALL: [Self; 3] = [Self::Settled, Self::Released, Self::Assumed];
+    pub const ALL: &[Self] = Self::VARIANTS;
 
     /// Its name in the ledger, logs and metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Settled => "settled",
-            Self::Released => "released",
-            Self::Assumed => "assumed",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 
     /// What it posts of a hold's price.
@@ -66,7 +64,7 @@ impl FromStr for End {
     type Err = NotAnEnd;
 
     fn from_str(text: &str) -> Result<Self, NotAnEnd> {
-        Self::ALL.into_iter().find(|end| end.as_str() == text).ok_or(NotAnEnd)
+        Self::ALL.iter().copied().find(|end| end.as_str() == text).ok_or(NotAnEnd)
     }
 }
 

@@ -51,7 +51,7 @@ const SEATS: usize = 4096;
 
 /// `[ledger]`: where what was spent is recorded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, expecting = "expected a table of settings")]
+#[serde(default, deny_unknown_fields, expecting = "a table of settings")]
 pub struct Config {
     /// An `SQLite` file, made if it is not there; a second process on one file is refused. `:memory:` keeps nothing.
     pub path: PathBuf,

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// `[telemetry]`: what is logged, and how.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, expecting = "expected a table of settings")]
+#[serde(default, deny_unknown_fields, expecting = "a table of settings")]
 pub struct Config {
     /// A level (`error`, `warn`, `info`, `debug`, `trace`, `off`), or directives such as `info,access=off`.
     pub log: String,

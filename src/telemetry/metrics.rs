@@ -7,6 +7,7 @@ use prometheus::proto::{Counter as CounterValue, MetricFamily};
 use prometheus::{
     Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
+use strum::{IntoStaticStr, VariantArray};
 
 use crate::policy::decision::Decision;
 use crate::policy::evidence::Billing;
@@ -35,7 +36,8 @@ pub struct Labels {
 }
 
 /// Why a call that would have cost money was not made, or cost nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum Avoided {
     /// Another caller's call answered it.
     Collapsed,
@@ -48,16 +50,11 @@ pub enum Avoided {
 }
 
 impl Avoided {
-    const ALL: [Self; 4] = [Self::Collapsed, Self::Cooldown, Self::Recovered, Self::Null];
+    const ALL: &[Self] = Self::VARIANTS;
 
     /// The word in the metric.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Collapsed => "collapsed",
-            Self::Cooldown => "cooldown",
-            Self::Recovered => "recovered",
-            Self::Null => "null",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 
@@ -194,7 +191,7 @@ impl Metrics {
 
     /// Makes each member of each label set, so that a rate is there before the first event.
     fn stand(&self, labels: &Labels) {
-        for operation in Operation::ALL.map(Operation::as_str) {
+        for operation in Operation::ALL.iter().map(|operation| operation.as_str()) {
             for histogram in [&self.request_duration, &self.overhead, &self.upstream_duration] {
                 histogram.with_label_values(&[operation]);
             }

@@ -3,7 +3,8 @@
 use http::Method;
 
 /// What a request asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum Operation {
     /// Read one number.
     Retrieve,
@@ -71,10 +72,11 @@ enum Piece {
 
 use Operation::{
     AgreeTerms, Associate, Disable, Disassociate, Enable, Enterprises, Frequency, List, Loa, Ownership, Refresh, Remediate, Remediations,
-    Retrieve, Settings, Terms, Unknown, Webhook,
+    Retrieve, Settings, Terms, Webhook,
 };
 use Piece::{Enterprise, Id, Number, Word};
 use PriceClass::{CheckPerNumber, CheckPerRun, Free, MonitoringPerMonth, RemediationPerNumber, Unpublished};
+use strum::{IntoStaticStr, VariantArray};
 
 const ENTERPRISES: Piece = Word("enterprises");
 const REPUTATION: Piece = Word("reputation");
@@ -141,49 +143,11 @@ pub enum NoRoute {
 
 impl Operation {
     /// All of them.
-    pub const ALL: [Self; 18] = [
-        Retrieve,
-        List,
-        Associate,
-        Refresh,
-        Disassociate,
-        Settings,
-        Enable,
-        Disable,
-        Frequency,
-        Loa,
-        Remediate,
-        Remediations,
-        AgreeTerms,
-        Terms,
-        Enterprises,
-        Ownership,
-        Webhook,
-        Unknown,
-    ];
+    pub const ALL: &[Self] = Self::VARIANTS;
 
     /// The name in metrics and logs.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Retrieve => "retrieve",
-            List => "list",
-            Associate => "associate",
-            Refresh => "refresh",
-            Disassociate => "disassociate",
-            Settings => "settings",
-            Enable => "enable",
-            Disable => "disable",
-            Frequency => "frequency",
-            Loa => "loa",
-            Remediate => "remediate",
-            Remediations => "remediations",
-            AgreeTerms => "agree_terms",
-            Terms => "terms",
-            Enterprises => "enterprises",
-            Ownership => "ownership",
-            Webhook => "webhook",
-            Unknown => "unknown",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 
@@ -248,7 +212,7 @@ mod tests {
         let names: std::collections::HashSet<_> = Operation::ALL.iter().map(|operation| operation.as_str()).collect();
         assert_eq!(names.len(), Operation::ALL.len());
         for operation in Operation::ALL {
-            assert_eq!(TABLE.iter().any(|row| row.2 == operation), operation != Unknown, "{operation:?}");
+            assert_eq!(TABLE.iter().any(|row| row.2 == *operation), *operation != Operation::Unknown, "{operation:?}");
         }
     }
 }

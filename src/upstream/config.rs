@@ -15,7 +15,7 @@ use crate::units::{Period, Rate, Span};
 
 /// `[upstream]`: where Telnyx is, and how much is asked of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, expecting = "expected a table of settings")]
+#[serde(default, deny_unknown_fields, expecting = "a table of settings")]
 pub struct Config {
     /// The API's base, with its version.
     pub base_url: BaseUrl,

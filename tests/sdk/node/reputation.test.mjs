@@ -216,7 +216,7 @@ describe("with a budget that ends", () => {
         assert.equal(headers.get("retry-after"), null);
         assert.equal(headers.get("x-gateway-billed"), "no");
         assert.deepEqual([error.gateway.decision, error.gateway.price_usd], ["budget_exhausted", "0.10"]);
-        const { name, scope, limit_usd: limit, spent_usd: spent, held_usd: held, resets_at: resetsAt } = error.gateway.budget;
+        const { budget: name, scope, limit_usd: limit, spent_usd: spent, held_usd: held, resets_at: resetsAt } = error.gateway;
         assert.deepEqual([name, limit, spent, held], ["all-month", "0.00", "0.00", "0.00"]);
         assert.ok(scope);
         assert.ok(Date.parse(resetsAt) > Date.now());
@@ -239,7 +239,7 @@ describe("with a budget that ends", () => {
     const { api, attempts } = connect(gateway);
     assert.equal((await ask(simplified(api, neverChecked(6), { fresh: true }))).decision, "billed");
     const error = await refused(simplified(api, neverChecked(7), { fresh: true }), Telnyx.APIError);
-    assert.deepEqual([error.status, error.error.gateway.budget.spent_usd], [402, "0.10"]);
+    assert.deepEqual([error.status, error.error.gateway.spent_usd], [402, "0.10"]);
     assert.equal((await ask(simplified(api, neverChecked(6)))).decision, "hit");
     assert.equal(attempts.length, 3);
     await assertCharged(gateway, 1);
