@@ -1,4 +1,4 @@
-//! The pipeline: from a request's bytes to an answer's, in one direction. [`Gateway::handle`] shows the whole request.
+//! The pipeline: from a request's bytes to an answer's, in one direction. `Gateway::handle` shows the whole request.
 //!
 //! This is the only room that knows all engines, and the only one that counts.
 

@@ -2,6 +2,7 @@
 
 mod budgets;
 mod callers;
+mod docs;
 mod drain;
 mod fresh;
 mod harness;
