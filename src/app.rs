@@ -86,8 +86,7 @@ impl App {
         tracing::info!("draining: no new connections, requests under way finish");
         self.draining.cancel();
         serving.wait().await;
-        self.gateway.settled().await;
-        self.gateway.ledger.close().await;
+        self.gateway.close().await;
         stopped.cancel();
         if let Err(error) = admin.await {
             tracing::error!(%error, "the admin listener failed");

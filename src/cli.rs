@@ -167,14 +167,14 @@ pub fn run() -> ExitCode {
 
 impl Source {
     fn load(&self) -> Result<Config, LoadError> {
-        Config::load(self.config.as_deref(), std::env::vars())
+        Config::load(self.config.as_deref(), environment())
     }
 }
 
 impl Serve {
     fn run(self) -> Result<(), Failed> {
         let mut config = match (&self.source.config, self.sandbox) {
-            (None, Some(_)) => Config::parse(DEMO, "demo.toml", std::env::vars()).map_err(LoadError::Wrong)?,
+            (None, Some(_)) => Config::parse(DEMO, "demo.toml", environment()).map_err(LoadError::Wrong)?,
             _ => self.source.load()?,
         };
         if let Some(listen) = self.listen {
@@ -195,6 +195,7 @@ async fn serve(mut config: Config, sandbox: Option<Standin>) -> Result<(), Faile
             let server = bind_sandbox(standin).await?;
             config.upstream.base_url = format!("http://{}/v2", server.address()).parse().expect("a URL of an address");
             config.upstream.api_key = Secret::Plain("sandbox".to_owned());
+            tracing::info!(ledger = %config.ledger.path.display(), "the sandbox charges pretend money, and this ledger records it");
             Some(server)
         }
     };
@@ -272,15 +273,24 @@ async fn ready_status(address: SocketAddr) -> Result<StatusCode, Box<dyn std::er
     Ok(sender.send_request(request).await?.status())
 }
 
-/// Ready on the first SIGTERM or SIGINT.
+/// Ready on the first SIGTERM or SIGINT. SIGHUP, which other servers reload on, does not end the process.
 fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut hangup = signal(SignalKind::hangup())?;
     Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                Some(()) = hangup.recv() => tracing::warn!("SIGHUP: the configuration is read at the start only; restart to change it"),
+            }
         }
     })
+}
+
+/// The environment, without what is no text: no setting is.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
 fn runtime(workers: usize) -> std::io::Result<tokio::runtime::Runtime> {

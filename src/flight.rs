@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 type Aloft<K, T> = HashMap<K, watch::Receiver<Option<T>>>;
 
-/// The flights under way. There are never more than connections and background reads, which have limits of their own.
+/// The flights under way. Each was begun by a connection's request or takes a place for renewals; both are limited.
 #[derive(Debug)]
 pub struct Flights<K, T>(Arc<Mutex<Aloft<K, T>>>);
 

@@ -60,7 +60,7 @@ impl Admin {
     }
 
     fn budgets(&self) -> Value {
-        let budgets: Vec<_> = self.gateway.ledger.budgets().iter().map(shown).collect();
+        let budgets: Vec<_> = self.gateway.budgets().iter().map(shown).collect();
         json!({ "data": budgets })
     }
 }
@@ -68,7 +68,7 @@ impl Admin {
 fn shown(budget: &BudgetStatus) -> Value {
     json!({
         "name": budget.name,
-        "scope": budget.scope,
+        "scope": budget.scope.to_string(),
         "limit_usd": budget.limit,
         "spent_usd": budget.spent,
         "held_usd": budget.held,
@@ -79,7 +79,11 @@ fn shown(budget: &BudgetStatus) -> Value {
 
 impl Service for Admin {
     async fn call(&self, request: Request<Incoming>) -> Result<Response<Body>, Abort> {
-        Ok(self.answer(request.method(), request.uri().path(), request.headers()))
+        // Metrics and budgets may have to read the ledger's file.
+        let admin = self.clone();
+        let (head, _) = request.into_parts();
+        let answered = tokio::task::spawn_blocking(move || admin.answer(&head.method, head.uri.path(), &head.headers)).await;
+        answered.map_err(|_| Abort)
     }
 }
 

@@ -47,14 +47,26 @@ impl Default for Config {
 
 /// A number from 0 to 1.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "f64")]
+#[serde(try_from = "Number")]
 pub struct Fraction(f64);
 
-impl TryFrom<f64> for Fraction {
+/// A number, or the text of one: a value from the environment is a text unless it is whole.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected a number from 0.0 to 1.0")]
+enum Number {
+    Value(f64),
+    Text(String),
+}
+
+impl TryFrom<Number> for Fraction {
     type Error = &'static str;
 
-    fn try_from(value: f64) -> Result<Self, Self::Error> {
-        if (0.0..=1.0).contains(&value) { Ok(Self(value)) } else { Err("expected a number from 0.0 to 1.0") }
+    fn try_from(number: Number) -> Result<Self, Self::Error> {
+        let value = match number {
+            Number::Value(value) => Some(value),
+            Number::Text(text) => text.parse().ok(),
+        };
+        value.filter(|value| (0.0..=1.0).contains(value)).map(Self).ok_or("expected a number from 0.0 to 1.0")
     }
 }
 

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use super::Config;
 use crate::auth::{ANONYMOUS, Mode};
+use crate::policy::money::Usd;
 
 /// A mix of settings that a gateway does not start with.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -49,6 +50,13 @@ impl Config {
         }
         if self.budget.is_empty() {
             warnings.push("there is no [[budget]], so nothing will be spent: fresh=true and first reads answer 402".to_owned());
+        }
+        let remembered_for = self.fresh.min_age.0.max(self.cache.null_ttl.0).as_secs_f64();
+        let paid = f64::from(self.fresh.rate.count.get()) / self.fresh.rate.per.length().as_secs_f64() * remembered_for;
+        #[allow(clippy::cast_precision_loss, reason = "a warning need not be exact")]
+        if paid > self.fresh.remembered_numbers as f64 {
+            let why = "fresh.remembered_numbers is less than fresh.rate allows within min_age or null_ttl: what was paid for may be forgotten, and paid again";
+            warnings.push(why.to_owned());
         }
         warnings
     }
@@ -111,6 +119,9 @@ impl Config {
     fn check_budgets(&self, findings: &mut Findings) {
         findings.refuse_twice(self.budget.iter().map(|budget| budget.name.clone()), "budget.name");
         let known = |name: &str| name == ANONYMOUS || self.caller.iter().any(|caller| caller.name == name);
+        let why = "0 would forget at once what was paid for, and pay for it again";
+        findings.refuse_if(self.fresh.remembered_numbers == 0, "fresh.remembered_numbers", why);
+        findings.refuse_if(self.prices.check == Usd::ZERO, "prices.check", "0 would let every budget pay for any number of checks");
         for budget in &self.budget {
             let stranger = budget.caller.as_deref().is_some_and(|name| !known(name));
             findings.refuse_if(stranger, "budget.caller", format!("budget {:?} is for a caller that is not configured", budget.name));

@@ -197,7 +197,9 @@ mod tests {
     #[test]
     fn the_environment_beats_the_file() {
         let text = "[cache]\nttl = \"2h\"\n";
-        let config = parsed(text, &[("CACHE__TTL", "3h"), ("SERVER__WORKERS", "4"), ("PRICES__CHECK", "0.20")]).expect("right");
+        let config =
+            parsed(text, &[("CACHE__TTL", "3h"), ("SERVER__WORKERS", "4"), ("PRICES__CHECK", "0.20"), ("CACHE__TTL_JITTER", "0.5")])
+                .expect("right");
         assert_eq!((config.cache.ttl.to_string().as_str(), config.server.workers), ("3h", 4));
         assert_eq!(config.prices.check.to_string(), "0.20");
         let list = r#"[{ name = "all", limit = "5.00", window = "day" }]"#;

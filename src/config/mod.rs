@@ -6,6 +6,7 @@ mod load;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 pub use check::Unsafe;
@@ -91,8 +92,51 @@ pub struct Fresh {
     pub first_touch: FirstTouch,
     /// How long a billable call of unknown outcome bars the next one for its number.
     pub unknown_window: Span,
-    /// Numbers whose last billable call is remembered when their copy is gone; at least `rate` × `min_age`.
+    /// Numbers whose last billable call is remembered when their copy is gone; at least `rate` × `null_ttl` and `rate` × `min_age`.
     pub remembered_numbers: u64,
+    /// What a refusal for want of money answers with.
+    pub budget_status: BudgetStatus,
+}
+
+/// The statuses that a refusal for want of money can have. The SDKs know 402 only as some API error; 429 they may try again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u16", into = "u16")]
+pub enum BudgetStatus {
+    /// 402
+    PaymentRequired,
+    /// 403
+    Forbidden,
+    /// 429
+    TooManyRequests,
+}
+
+impl From<BudgetStatus> for u16 {
+    fn from(status: BudgetStatus) -> Self {
+        StatusCode::from(status).as_u16()
+    }
+}
+
+impl From<BudgetStatus> for StatusCode {
+    fn from(status: BudgetStatus) -> Self {
+        match status {
+            BudgetStatus::PaymentRequired => Self::PAYMENT_REQUIRED,
+            BudgetStatus::Forbidden => Self::FORBIDDEN,
+            BudgetStatus::TooManyRequests => Self::TOO_MANY_REQUESTS,
+        }
+    }
+}
+
+impl TryFrom<u16> for BudgetStatus {
+    type Error = &'static str;
+
+    fn try_from(status: u16) -> Result<Self, Self::Error> {
+        match status {
+            402 => Ok(Self::PaymentRequired),
+            403 => Ok(Self::Forbidden),
+            429 => Ok(Self::TooManyRequests),
+            _ => Err("expected 402, 403 or 429"),
+        }
+    }
 }
 
 impl Default for Fresh {
@@ -103,7 +147,8 @@ impl Default for Fresh {
             on_denied: OnDenied::Cached,
             first_touch: FirstTouch::Bill,
             unknown_window: Span(Duration::from_mins(2)),
-            remembered_numbers: 100_000,
+            remembered_numbers: 250_000,
+            budget_status: BudgetStatus::PaymentRequired,
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::cache::Entry;
 use crate::policy::decision::Decision;
 use crate::policy::evidence::Billing;
 use crate::policy::money::Usd;
+use crate::telemetry::metrics::Avoided;
 use crate::wire::body::{Body, full};
 use crate::wire::problem::Problem;
 
@@ -28,12 +29,34 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 pub(super) struct Answer {
     /// How it was decided.
     pub(super) decision: Decision,
-    /// Whether this very request was billed.
-    pub(super) billing: Billing,
-    /// What it cost, or may have cost where that is unknown.
-    pub(super) cost: Usd,
+    /// What it cost.
+    pub(super) bill: Bill,
+    /// Why it cost nothing, where without the gateway it would have cost a check.
+    pub(super) avoided: Option<Avoided>,
     /// What is sent.
     pub(super) content: Content,
+}
+
+/// What this very request cost, not what somebody else paid for the same answer: all bills together are what was spent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Bill {
+    /// Whether it was billed.
+    pub(super) billing: Billing,
+    /// How much, or how much it may have been where that is unknown.
+    pub(super) cost: Usd,
+}
+
+impl Bill {
+    /// It cost nothing.
+    pub(super) const NOTHING: Self = Self { billing: Billing::NotBilled, cost: Usd::ZERO };
+
+    /// A call of this price ended so.
+    pub(super) fn of(billing: Billing, price: Usd) -> Self {
+        match billing {
+            Billing::Billed | Billing::Unknown => Self { billing, cost: price },
+            Billing::NotBilled | Billing::NotSent => Self::NOTHING,
+        }
+    }
 }
 
 /// What is sent.
@@ -54,8 +77,10 @@ pub(super) enum Content {
 pub(super) enum Origin {
     /// It was at hand.
     Cache,
-    /// It was fetched for this request; a stale copy was at hand, or none.
+    /// It was fetched for this request, and kept.
     Fetched(Forward),
+    /// It was fetched for this request, and not kept.
+    Passing(Forward),
     /// It was fetched for another request.
     Collapsed,
 }
@@ -87,7 +112,7 @@ pub(super) struct Relay {
 impl Answer {
     /// An answer that cost nothing.
     pub(super) fn free(decision: Decision, content: Content) -> Self {
-        Self { decision, billing: Billing::NotBilled, cost: Usd::ZERO, content }
+        Self { decision, bill: Bill::NOTHING, avoided: None, content }
     }
 
     /// The bytes: content, and the fields that say how it came about. `now` is monotonic.
@@ -106,8 +131,8 @@ impl Answer {
         headers.insert(crate::upstream::REQUEST_ID, request_id.clone());
         headers.insert(CACHE_STATUS, HeaderValue::from_str(&cache_status).expect("words and numbers"));
         headers.insert(DECISION, HeaderValue::from_static(self.decision.as_str()));
-        headers.insert(BILLED, HeaderValue::from_static(self.billing.answer()));
-        headers.insert(COST, HeaderValue::from_str(&self.cost.to_string()).expect("digits and a point"));
+        headers.insert(BILLED, HeaderValue::from_static(self.bill.billing.answer()));
+        headers.insert(COST, HeaderValue::from_str(&self.bill.cost.to_string()).expect("digits and a point"));
         headers.insert(VIA, HeaderValue::from_static("1.1 reputation-gateway"));
         response
     }
@@ -120,6 +145,7 @@ impl Answer {
             Content::Copy(entry, Origin::Fetched(why)) => {
                 format!("fwd={}; fwd-status={}; stored; {detail}", why.as_str(), entry.status().as_u16())
             }
+            Content::Copy(entry, Origin::Passing(why)) => format!("fwd={}; fwd-status={}; {detail}", why.as_str(), entry.status().as_u16()),
             Content::Copy(_, Origin::Collapsed) => format!("fwd=miss; collapsed; {detail}"),
             Content::Page(_, Some(_)) => format!("hit; {detail}"),
             Content::Page(_, None) => format!("fwd=miss; stored; {detail}"),

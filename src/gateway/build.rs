@@ -6,11 +6,15 @@ use std::sync::Arc;
 use http::HeaderValue;
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Engines, Gateway, Keys, Rules};
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+
+use super::{Gateway, Keys, Rules, Shared, enterprise};
 use crate::auth::{ANONYMOUS, Auth, Mode};
 use crate::cache::{Cache, Eviction, Key, Lists, PaidCalls};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::flight::Flights;
 use crate::limit::{Limiter, Limits};
 use crate::policy::entitlement::Partition;
 use crate::secret::{NoSecret, Secret};
@@ -39,6 +43,9 @@ pub enum BuildError {
     Certificates(std::io::Error),
 }
 
+/// Stale copies are renewed with one part in so many of the requests that may be under way.
+const RENEWALS: usize = 4;
+
 impl Gateway {
     /// Makes a gateway. Nothing is sent upstream: what a start-up asked would have to be free, and nothing needs asking.
     pub fn build(config: &Config, clock: &Clock) -> Result<Self, BuildError> {
@@ -48,17 +55,6 @@ impl Gateway {
         let ledger = Ledger::open(&config.ledger, config.budget.clone(), clock.clone(), observe(&metrics))?;
         let evictions = metrics.cache_evictions.clone();
         let rated = config.caller.iter().filter_map(|caller| Some((Arc::from(caller.name.as_str()), caller.fresh_rate?)));
-        let engines = Engines {
-            auth: Auth::new(&config.auth, &config.caller),
-            limits: Limits::new(config.fresh.rate, rated, clock),
-            cache: Cache::new(&config.cache, Arc::new(move |why: Eviction| evictions.with_label_values(&[why.as_str()]).inc())),
-            lists: Lists::new(&config.cache),
-            calls: PaidCalls::new(config.fresh.remembered_numbers),
-            ledger,
-            upstream: Client::new(&config.upstream, clock).map_err(BuildError::Certificates)?,
-            metrics,
-            clock: clock.clone(),
-        };
         let rules = Rules {
             policy: config.policy(),
             prices: config.prices,
@@ -68,9 +64,27 @@ impl Gateway {
             max_header_size: config.server.max_header_size.0,
             max_body_size: config.server.max_body_size.0,
             body_timeout: config.server.body_timeout.0,
+            budget_status: config.fresh.budget_status.into(),
             log_full_numbers: config.telemetry.log_full_numbers,
         };
-        let gateway = Self::new(engines, rules);
+        let gateway = Self(Arc::new(Shared {
+            auth: Auth::new(&config.auth, &config.caller),
+            limits: Limits::new(config.fresh.rate, rated, clock),
+            cache: Cache::new(&config.cache, Arc::new(move |why: Eviction| evictions.with_label_values(&[why.as_str()]).inc())),
+            lists: Lists::new(&config.cache),
+            calls: PaidCalls::new(config.fresh.remembered_numbers),
+            ledger,
+            upstream: Client::new(&config.upstream, clock).map_err(BuildError::Certificates)?,
+            metrics,
+            clock: clock.clone(),
+            rules,
+            looks: Flights::default(),
+            purchases: Flights::default(),
+            sole_enterprises: enterprise::no_soles_yet(),
+            renewals: Arc::new(Semaphore::new((config.upstream.max_in_flight / RENEWALS).max(1))),
+            tasks: TaskTracker::new(),
+            began: clock.elapsed(),
+        }));
         gateway.remember_paid(config)?;
         Ok(gateway)
     }
@@ -83,16 +97,16 @@ impl Gateway {
         }
         let policy = &self.0.rules.policy;
         let back = SignedDuration::try_from(policy.min_age.max(policy.unknown_window).max(policy.null_ttl)).unwrap_or(SignedDuration::MAX);
-        let now = self.clock.now();
+        let now = self.0.clock.now();
         let since = now.checked_sub(back).unwrap_or(Timestamp::MIN);
-        let recent = self.ledger.recent(since).map_err(|_| BuildError::History(config.ledger.path.clone()))?;
+        let recent = self.0.ledger.recent(since).map_err(|_| BuildError::History(config.ledger.path.clone()))?;
         for Posted { enterprise, number, held_at, end, .. } in recent {
             let ago = now.duration_since(held_at).try_into().unwrap_or_default();
-            let sent = self.clock.elapsed().saturating_sub(ago);
+            let sent = self.0.clock.elapsed().saturating_sub(ago);
             let key = Key { partition: Partition::SHARED, enterprise, number };
             match end {
-                End::Settled => self.calls.paid(key, sent),
-                End::Assumed => self.calls.unknown(key, sent),
+                End::Settled => self.0.calls.paid(key, sent),
+                End::Assumed => self.0.calls.unknown(key, sent),
                 End::Released => {}
             }
         }
@@ -101,19 +115,19 @@ impl Gateway {
 
     /// All metrics in Prometheus's text format. Gauges are read here and now, from what they tell of.
     pub fn scrape(&self) -> Vec<u8> {
-        let metrics = &self.metrics;
-        for budget in self.ledger.budgets() {
+        let metrics = &self.0.metrics;
+        for budget in self.0.ledger.budgets() {
             let name = [budget.name.as_str()];
             metrics.budget_limit.with_label_values(&name).set(budget.limit.as_metric());
             metrics.budget_spent.with_label_values(&name).set(budget.spent.as_metric());
             metrics.budget_held.with_label_values(&name).set(budget.held.as_metric());
             metrics.budget_resets.with_label_values(&name).set(budget.resets_at.as_duration().as_secs_f64());
         }
-        let holds = self.ledger.holds();
+        let holds = self.0.ledger.holds();
         let whole = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
         metrics.holds_open.set(whole(holds.count as u64));
         metrics.hold_oldest_age.set(holds.oldest_age.unwrap_or_default().as_secs_f64());
-        let (entries, bytes) = self.cache.size();
+        let (entries, bytes) = self.0.cache.size();
         metrics.cache_entries.set(whole(entries));
         metrics.cache_bytes.set(whole(bytes));
         metrics.render()

@@ -1,7 +1,5 @@
 //! Which enterprise a request is about, and with which key it goes upstream.
 
-use std::time::Duration;
-
 use moka::sync::Cache;
 
 use super::Gateway;
@@ -13,18 +11,18 @@ use super::visit::Visit;
 use crate::auth::Identity;
 use crate::policy::entitlement::{Enterprises, Partition};
 use crate::telnyx::{EnterpriseId, Operation, record};
-use crate::upstream::{Context, Credential, Outcome};
+use crate::upstream::{Context, Credential};
 use crate::wire::directives::Directives;
 
-/// The only enterprise of an account, once it was learnt.
+/// The only enterprise of an account, once it was learnt. It is not asked for again: an outage must not take simplified paths
+/// away, and an account that gets a second enterprise would else change under its callers what they read.
 pub(super) type Sole = Cache<Partition, EnterpriseId>;
 
-/// An account can get a second enterprise; until that is noticed, simplified paths go to the first.
-const SOLE_FOR: Duration = Duration::from_mins(10);
+/// Accounts whose only enterprise is remembered; under forwarded credentials each credential counts as one.
 const SOLES: u64 = 10_000;
 
 pub(super) fn no_soles_yet() -> Sole {
-    Cache::builder().max_capacity(SOLES).time_to_live(SOLE_FOR).build()
+    Cache::new(SOLES)
 }
 
 impl Gateway {
@@ -60,12 +58,9 @@ impl Gateway {
             return Err(refusal::not_in_cache());
         }
         let context = self.context(identity, None, visit)?;
-        let asked = self.free("/enterprises?page%5Bnumber%5D=1&page%5Bsize%5D=2", Operation::Enterprises, &context);
-        let outcome = visit.waiting_for(self, asked).await;
-        let answer = match outcome {
-            Outcome::Answered(answer) if answer.status.is_success() => answer,
-            outcome => return Err(refusal::failed(&Failure::of(outcome, &context.credential))),
-        };
+        let asked =
+            visit.waiting_for(self, self.free("/enterprises?page%5Bnumber%5D=1&page%5Bsize%5D=2", Operation::Enterprises, &context)).await;
+        let answer = asked.map_err(|failure| refusal::failed(&failure))?;
         match record::enterprises(&answer.body).as_deref() {
             Ok([enterprise]) => {
                 self.0.sole_enterprises.insert(identity.partition, *enterprise);

@@ -6,6 +6,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, StatusCode};
 
 use super::answer::Relay;
+use crate::telnyx::record;
 use crate::upstream::{Answer, Credential, Lost, NotSent, Outcome};
 
 const RATE_LIMIT_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
@@ -16,9 +17,9 @@ const LONGEST_RETRY_AFTER: u64 = 60;
 /// What went wrong upstream.
 #[derive(Clone, Debug)]
 pub(super) enum Failure {
-    /// Nothing was sent, or it is not known what became of it.
+    /// Nothing was sent.
     NotSent(NotSent),
-    /// The answer was lost on the way.
+    /// The answer to a free request was lost on the way.
     Lost(Lost),
     /// The answer is not what was asked for.
     Invalid,
@@ -31,18 +32,30 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    /// Reads an outcome that brought nothing to serve.
-    pub(super) fn of(outcome: Outcome, credential: &Credential) -> Self {
+    /// The successful answer to a free request, or why there is none.
+    pub(super) fn or_success(outcome: Outcome, credential: &Credential) -> Result<Answer, Self> {
         match outcome {
-            Outcome::NotSent(why) => Self::NotSent(why),
-            Outcome::Unknown(Lost::Unreadable) => Self::Invalid,
-            Outcome::Unknown(why) => Self::Lost(why),
-            Outcome::Answered(answer) if answer.status.is_success() => Self::Invalid,
-            Outcome::Answered(answer) => match credential {
-                Credential::Own(_) if answer.status == StatusCode::UNAUTHORIZED => Self::RejectedCredentials,
-                _ => Self::Refused(Arc::new(relay(answer))),
-            },
+            Outcome::NotSent(why) => Err(Self::NotSent(why)),
+            Outcome::Unknown(why) => Err(Self::Lost(why)),
+            Outcome::Answered(answer) if answer.status.is_success() => Ok(answer),
+            Outcome::Answered(answer) => Err(Self::of(answer, credential)),
         }
+    }
+
+    /// Reads an answer that brought nothing to serve. Only what is Telnyx's own, in its envelope, is passed on.
+    pub(super) fn of(answer: Answer, credential: &Credential) -> Self {
+        let own_words = record::is_error(&answer.body) || answer.status == StatusCode::TOO_MANY_REQUESTS;
+        match credential {
+            Credential::Own(_) if answer.status == StatusCode::UNAUTHORIZED => Self::RejectedCredentials,
+            _ if own_words && !answer.status.is_success() => Self::Refused(Arc::new(relay(answer))),
+            _ => Self::Invalid,
+        }
+    }
+
+    /// Whether Telnyx refuses for good: what it gave before may not be served any more.
+    pub(super) fn is_final(&self) -> bool {
+        let passing = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS];
+        matches!(self, Self::Refused(relay) if relay.status.is_client_error() && !passing.contains(&relay.status))
     }
 }
 

@@ -14,7 +14,7 @@ use crate::policy::decision::Decision;
 use crate::policy::entitlement::Partition;
 use crate::telnyx::record::Item;
 use crate::telnyx::{EnterpriseId, Operation, record};
-use crate::upstream::{self, Context, Outcome};
+use crate::upstream::{self, Context};
 use crate::wire::directives::Directives;
 
 impl Gateway {
@@ -29,22 +29,20 @@ impl Gateway {
     ) -> Refused<Answer> {
         let key = ListKey { partition, enterprise, query: page.query.clone() };
         let young = |age: Duration| !wishes.no_cache && wishes.max_age.is_none_or(|limit| age <= limit);
-        if let Some((page, age)) = self.lists.get(&key, self.clock.elapsed()).filter(|(_, age)| young(*age)) {
+        if let Some((page, age)) = self.0.lists.get(&key, self.0.clock.elapsed()).filter(|(_, age)| young(*age)) {
             return Ok(Answer::free(Decision::Hit, Content::Page(page, Some(age))));
         }
         if wishes.only_if_cached {
             return Err(refusal::not_in_cache());
         }
-        let begun = self.clock.elapsed();
+        let begun = self.0.clock.elapsed();
         let path = format!("/enterprises/{enterprise}/reputation/numbers?{}", page.query);
-        let answer = match visit.waiting_for(self, self.free(&path, Operation::List, context)).await {
-            Outcome::Answered(answer) if answer.status.is_success() => answer,
-            outcome => return Err(refusal::failed(&Failure::of(outcome, &context.credential))),
-        };
+        let asked = visit.waiting_for(self, self.free(&path, Operation::List, context)).await;
+        let answer = asked.map_err(|failure| refusal::failed(&failure))?;
         let own = |items: &Vec<Item>| items.iter().all(|item| item.record.enterprise_id == enterprise);
         let Some(items) = record::list(&answer.body).ok().filter(own) else { return Err(refusal::failed(&Failure::Invalid)) };
         self.harvest(partition, &answer, items, begun);
-        self.lists.store(key, answer.body.clone(), self.clock.elapsed());
+        self.0.lists.store(key, answer.body.clone(), self.0.clock.elapsed());
         Ok(Answer::free(Decision::Passed, Content::Page(answer.body, None)))
     }
 
@@ -54,8 +52,8 @@ impl Gateway {
             let content = cache::Content::record(item.record.reputation, item.document, answer.date);
             if content.kind == Kind::Data {
                 let key = Key { partition, enterprise: item.record.enterprise_id, number: item.record.phone_number };
-                let entry = self.cache.entry(&key, content, self.clock.elapsed());
-                self.cache.keep(key, &entry, begun);
+                let entry = self.0.cache.entry(&key, content, self.0.clock.elapsed());
+                self.0.cache.keep(key, &entry, begun);
             }
         }
     }

@@ -36,6 +36,7 @@ impl Look {
             Self::Found(entry) => Probe::Data(entry.data_age()),
             Self::Missing(_) => Probe::Missing,
             Self::Inconclusive => Probe::Inconclusive,
+            Self::Failed(failure) if failure.is_final() => Probe::Refused,
             Self::Failed(_) => Probe::Failed,
         }
     }
@@ -68,40 +69,53 @@ impl Gateway {
 
     /// Looks, and keeps what may be kept: data and absence. A null is kept only by whoever knows that it may be served.
     pub(super) async fn look_upstream(&self, ask: &Ask) -> Look {
-        let begun = self.clock.elapsed();
+        let begun = self.0.clock.elapsed();
         let path = format!(
             "/enterprises/{}/reputation/numbers?filter%5Bphone_number%5D%5Beq%5D=%2B{}&page%5Bnumber%5D=1&page%5Bsize%5D=10",
             ask.key.enterprise,
             ask.key.number.digits()
         );
         let answer = match self.free(&path, Operation::List, &ask.context).await {
-            Outcome::Answered(answer) if answer.status.is_success() => answer,
-            outcome => return Look::Failed(Failure::of(outcome, &ask.context.credential)),
+            Ok(answer) => answer,
+            Err(failure) => return Look::Failed(failure),
         };
         let Some(content) = reading(&answer, ask) else { return Look::Inconclusive };
-        let entry = self.cache.entry(&ask.key, content, self.clock.elapsed());
+        let entry = self.0.cache.entry(&ask.key, content, self.0.clock.elapsed());
         if entry.kind != Kind::Null {
-            self.cache.keep(ask.key, &entry, begun);
+            self.0.cache.keep(ask.key, &entry, begun);
         }
         if entry.kind == Kind::Missing { Look::Missing(entry) } else { Look::Found(entry) }
     }
 
+    /// Renews a copy that was served stale, if there is a place for that now.
+    pub(super) fn renew(&self, ask: &Ask) {
+        let Ok(place) = Arc::clone(&self.0.renewals).try_acquire_owned() else { return };
+        let look = self.look(ask);
+        self.0.tasks.spawn(async move {
+            let ended = look.landed().await;
+            drop((ended, place));
+        });
+    }
+
     /// A request that cannot cost anything.
-    pub(super) async fn free(&self, path_and_query: &str, operation: Operation, context: &Context) -> Outcome {
-        let began = self.clock.elapsed();
-        let outcome = self.upstream.get(path_and_query, context).await;
+    pub(super) async fn free(&self, path_and_query: &str, operation: Operation, context: &Context) -> Result<Answer, Failure> {
+        let began = self.0.clock.elapsed();
+        let outcome = match self.0.upstream.place().await {
+            Ok(place) => self.0.upstream.get(place, path_and_query, context).await,
+            Err(crowded) => Outcome::NotSent(crowded),
+        };
         let result = match &outcome {
             Outcome::Answered(_) => Billing::NotBilled,
             Outcome::NotSent(_) => Billing::NotSent,
             Outcome::Unknown(_) => Billing::Unknown,
         };
-        self.count_upstream(operation, result, self.clock.elapsed().saturating_sub(began));
-        outcome
+        self.count_upstream(operation, result, self.0.clock.elapsed().saturating_sub(began));
+        Failure::or_success(outcome, &context.credential)
     }
 
     pub(super) fn count_upstream(&self, operation: Operation, result: Billing, took: std::time::Duration) {
-        self.metrics.upstream_requests.with_label_values(&[operation.as_str(), result.as_str()]).inc();
-        self.metrics.upstream_duration.with_label_values(&[operation.as_str()]).observe(took.as_secs_f64());
+        self.0.metrics.upstream_requests.with_label_values(&[operation.as_str(), result.as_str()]).inc();
+        self.0.metrics.upstream_duration.with_label_values(&[operation.as_str()]).observe(took.as_secs_f64());
     }
 }
 

@@ -19,8 +19,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::request::Parts;
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 pub use build::BuildError;
@@ -33,7 +34,7 @@ use crate::limit::Limits;
 use crate::policy::decide::Policy;
 use crate::policy::pricing::PriceList;
 use crate::server::{Abort, Service};
-use crate::spend::Ledger;
+use crate::spend::{BudgetStatus, Ledger};
 use crate::telemetry::Metrics;
 use crate::telnyx::{EnterpriseId, Operation, route};
 use crate::upstream::Client;
@@ -46,58 +47,38 @@ use look::Look;
 use purchase::Landing;
 use visit::Visit;
 
-/// What the gateway is made of.
-pub struct Engines {
-    /// Who calls.
-    pub auth: Auth,
-    /// How fast money may go.
-    pub limits: Limits,
-    /// Copies of numbers' records.
-    pub cache: Cache,
-    /// Pages of lists.
-    pub lists: Lists,
-    /// What was paid for lately.
-    pub calls: PaidCalls,
-    /// How much money may go, and where it went.
-    pub ledger: Ledger,
-    /// The way to Telnyx.
-    pub upstream: Client,
-    /// What is counted.
-    pub metrics: Metrics,
-    /// The time.
-    pub clock: Clock,
-}
-
 /// Choices of the operator that belong to no engine.
 #[derive(Debug)]
-pub struct Rules {
+struct Rules {
     /// What a read does.
-    pub policy: Policy,
+    policy: Policy,
     /// What operations cost.
-    pub prices: PriceList,
+    prices: PriceList,
     /// Keys that go upstream.
-    pub keys: Keys,
+    keys: Keys,
     /// Where simplified paths go, for callers without an enterprise of their own.
-    pub default_enterprise: Option<EnterpriseId>,
+    default_enterprise: Option<EnterpriseId>,
     /// Enterprises' names in logs.
-    pub enterprise_names: HashMap<EnterpriseId, String>,
+    enterprise_names: HashMap<EnterpriseId, String>,
     /// A request's line and fields may be this long.
-    pub max_header_size: usize,
+    max_header_size: usize,
     /// A request's body may be this long.
-    pub max_body_size: usize,
+    max_body_size: usize,
     /// A request's body may take this long.
-    pub body_timeout: Duration,
+    body_timeout: Duration,
+    /// What a refusal for want of money answers with.
+    budget_status: StatusCode,
     /// Whether phone numbers are logged whole.
-    pub log_full_numbers: bool,
+    log_full_numbers: bool,
 }
 
 /// The gateway's own keys, as `Authorization` values marked sensitive.
 #[derive(Debug, Default)]
-pub struct Keys {
+struct Keys {
     /// For every enterprise that has none of its own.
-    pub default: Option<HeaderValue>,
+    default: Option<HeaderValue>,
     /// For enterprises of other accounts.
-    pub by_enterprise: HashMap<EnterpriseId, HeaderValue>,
+    by_enterprise: HashMap<EnterpriseId, HeaderValue>,
 }
 
 /// The gateway; clones are the same one.
@@ -105,39 +86,38 @@ pub struct Keys {
 pub struct Gateway(Arc<Shared>);
 
 struct Shared {
-    engines: Engines,
+    auth: Auth,
+    limits: Limits,
+    cache: Cache,
+    lists: Lists,
+    /// What was paid for lately.
+    calls: PaidCalls,
+    ledger: Ledger,
+    upstream: Client,
+    metrics: Metrics,
+    clock: Clock,
     rules: Rules,
     looks: Flights<Key, Arc<Look>>,
     purchases: Flights<Key, Landing>,
     sole_enterprises: enterprise::Sole,
+    /// Places for renewing stale copies: reads that somebody waits for come first.
+    renewals: Arc<Semaphore>,
     tasks: TaskTracker,
-}
-
-impl std::ops::Deref for Gateway {
-    type Target = Engines;
-
-    fn deref(&self) -> &Engines {
-        &self.0.engines
-    }
+    /// When this gateway began to remember, on the monotonic clock.
+    began: Duration,
 }
 
 impl Gateway {
-    /// A gateway of these parts.
-    pub fn new(engines: Engines, rules: Rules) -> Self {
-        Self(Arc::new(Shared {
-            engines,
-            rules,
-            looks: Flights::default(),
-            purchases: Flights::default(),
-            sole_enterprises: enterprise::no_soles_yet(),
-            tasks: TaskTracker::new(),
-        }))
+    /// Every budget in its present window.
+    pub fn budgets(&self) -> Vec<BudgetStatus> {
+        self.0.ledger.budgets()
     }
 
-    /// Waits until every look and every purchase under way has ended.
-    pub async fn settled(&self) {
+    /// Waits until every look and every purchase under way has ended, and closes the ledger behind them.
+    pub async fn close(&self) {
         self.0.tasks.close();
         self.0.tasks.wait().await;
+        self.0.ledger.close().await;
     }
 
     /// Answers one request.
@@ -145,9 +125,9 @@ impl Gateway {
         let (head, body) = request.into_parts();
         let mut visit = Visit::begin(self, &head);
         let rules = &self.0.rules;
-        let read = body::read(body, rules.max_body_size, rules.body_timeout).await;
+        let read = body::drain(body, rules.max_body_size, rules.body_timeout).await;
         let answered = match &read {
-            Ok(body) => self.respond(&head, body.len(), &mut visit).await,
+            Ok(length) => self.respond(&head, *length, &mut visit).await,
             Err(unread) => Err(refusal::unread_body(*unread)),
         };
         visit.end(self, &head, answered.unwrap_or_else(|refusal| *refusal), read.is_err())
@@ -157,7 +137,7 @@ impl Gateway {
     async fn respond(&self, head: &Parts, body_length: usize, visit: &mut Visit) -> Refused<Answer> {
         refusal::check_head(head, self.0.rules.max_header_size)?;
         let target = Target::parse(&head.uri).map_err(refusal::bad_target)?;
-        let identity = self.auth.identify(&head.headers).map_err(refusal::unauthenticated)?;
+        let identity = self.0.auth.identify(&head.headers).map_err(refusal::unauthenticated)?;
         visit.identified(&identity);
         let route = route(&head.method, &target.segments).map_err(|why| refusal::no_route(&why))?;
         visit.routed(route.operation);
@@ -181,7 +161,7 @@ impl Gateway {
                 let context = self.context(&identity, Some(enterprise), visit)?;
                 self.list((identity.partition, enterprise), &page, wishes, &context, visit).await
             }
-            operation => Err(refusal::not_carried(operation)),
+            operation => Err(refusal::not_carried(operation, route.price)),
         }
     }
 }

@@ -5,6 +5,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::StatusCode;
+use tokio::time::timeout;
+
 use super::Gateway;
 use super::ask::Ask;
 use super::failure::Failure;
@@ -18,17 +21,43 @@ use crate::policy::evidence::{Answered, Billing, judge};
 use crate::policy::pricing::Billable;
 use crate::spend::{Hold, HoldRefused};
 use crate::telnyx::{Operation, record};
-use crate::upstream::{Answer, Outcome};
+use crate::upstream::{Answer, Outcome, Place};
 
 /// How a purchase ended. All who waited for it share this.
 #[derive(Clone, Debug)]
-pub(super) enum Landing {
-    /// There is an answer to serve, which the decision and the billing are those of.
-    Served(Arc<Entry>, Decision, Billing),
-    /// It was refused before anything was sent, for this caller.
-    Denied(Arc<str>, Denied),
+pub(super) struct Landing {
+    /// For whom it was made.
+    pub(super) caller: Arc<str>,
+    /// What was to be bought.
+    pub(super) operation: Billable,
+    /// Whether it was billed, as far as is known in the end.
+    pub(super) billing: Billing,
+    /// What it brought.
+    pub(super) end: End,
+}
+
+/// What a purchase brought.
+#[derive(Clone, Debug)]
+pub(super) enum End {
+    /// An answer to serve.
+    Served(Arc<Entry>, Decision),
+    /// It was refused before anything was sent.
+    Denied(Denied),
     /// It failed.
     Failed(Failure),
+}
+
+impl Landing {
+    /// Whether another request can be answered with it: one of `caller`'s that wanted this bought, or nothing if it could do without.
+    pub(super) fn suits(&self, caller: &str, wanted: Option<Billable>) -> bool {
+        match &self.end {
+            // Who asked for fresh data does not take what a plain read found stored.
+            End::Served(..) => wanted != Some(Billable::Fresh) || self.operation == Billable::Fresh || self.billing == Billing::Billed,
+            // Another caller's limits are none of this one's.
+            End::Denied(_) => wanted == Some(self.operation) && *self.caller == *caller,
+            End::Failed(_) => wanted == Some(self.operation),
+        }
+    }
 }
 
 /// What refused a purchase.
@@ -57,14 +86,30 @@ struct Verdict {
     result: Result<Content, Failure>,
 }
 
+/// A ledger whose disk hangs is not waited for: nothing is bought, and what was bought is not kept from its callers.
+const LEDGER_WAIT: Duration = Duration::from_secs(2);
+
+/// The look for what became of a call ends before the official SDKs, which give up after 60 s.
+const RECOVERY_WAIT: Duration = Duration::from_secs(5);
+
 impl Gateway {
     /// Buys one answer.
     pub(super) async fn purchase(&self, ask: &Ask, operation: Billable) -> Landing {
+        let (billing, end) = match self.dispatch(ask, operation).await {
+            Ok((place, hold)) => self.carry_out(ask, operation, place, hold).await,
+            Err(end) => (Billing::NotSent, end),
+        };
+        Landing { caller: ask.caller.name.clone(), operation, billing, end }
+    }
+
+    /// The rate's consent, a place upstream, and last a hold: nothing is held while something else is waited for.
+    async fn dispatch(&self, ask: &Ask, operation: Billable) -> Result<(Place, Hold), End> {
         let caller = &ask.caller.name;
-        if let Err(limited) = self.limits.take(caller) {
-            self.metrics.rate_limit_denied.with_label_values(&[limited.limiter.as_str()]).inc();
-            return Landing::Denied(caller.clone(), Denied::Limited(limited));
+        if let Err(limited) = self.0.limits.take(caller) {
+            self.0.metrics.rate_limit_denied.with_label_values(&[limited.limiter.as_str()]).inc();
+            return Err(End::Denied(Denied::Limited(limited)));
         }
+        let place = self.0.upstream.place().await.map_err(|crowded| End::Failed(Failure::NotSent(crowded)))?;
         let charge = Charge {
             request_id: ask.context.request_id.to_str().unwrap_or_default().to_owned(),
             caller: caller.clone(),
@@ -73,73 +118,74 @@ impl Gateway {
             operation,
             price: self.0.rules.prices.price(operation),
         };
-        match self.ledger.hold(charge).await {
-            Ok(hold) => self.carry_out(ask, operation, hold).await,
-            Err(refused) => Landing::Denied(caller.clone(), Denied::Hold(refused)),
-        }
+        let held = timeout(LEDGER_WAIT, self.0.ledger.hold(charge)).await.unwrap_or(Err(HoldRefused::Unavailable));
+        Ok((place, held.map_err(|refused| End::Denied(Denied::Hold(refused)))?))
     }
 
     /// Sends the number's GET, once. Until the verdict the outcome counts as unknown: if this task dies, nothing is sent again.
-    async fn carry_out(&self, ask: &Ask, operation: Billable, hold: Hold) -> Landing {
-        let sent = self.clock.elapsed();
-        self.calls.unknown(ask.key, sent);
+    async fn carry_out(&self, ask: &Ask, operation: Billable, place: Place, hold: Hold) -> (Billing, End) {
+        let sent = self.0.clock.elapsed();
+        self.0.calls.unknown(ask.key, sent);
         let query = match operation {
             Billable::Fresh => "?fresh=true",
             Billable::FirstTouch => "",
         };
         let path = format!("/enterprises/{}/reputation/numbers/{}{query}", ask.key.enterprise, ask.key.number);
-        let outcome = self.upstream.get(&path, &ask.context).await;
+        let outcome = self.0.upstream.get(place, &path, &ask.context).await;
         let verdict = verdict(outcome, operation, ask);
-        self.count_upstream(Operation::Retrieve, verdict.billing, self.clock.elapsed().saturating_sub(sent));
+        self.count_upstream(Operation::Retrieve, verdict.billing, self.0.clock.elapsed().saturating_sub(sent));
         self.settle(hold, &verdict).await;
         match verdict.billing {
-            Billing::Billed => self.calls.paid(ask.key, sent),
-            Billing::NotBilled | Billing::NotSent => self.calls.clear(&ask.key),
+            Billing::Billed => self.0.calls.paid(ask.key, sent),
+            Billing::NotBilled | Billing::NotSent => self.0.calls.clear(&ask.key),
             Billing::Unknown => {}
         }
-        match (verdict.billing, verdict.result) {
-            (billing, Ok(content)) => self.land(ask, operation, billing, content, sent),
-            (Billing::Unknown, Err(Failure::Lost(_) | Failure::Refused(_))) => self.recover(ask, sent).await,
-            (_, Err(failure)) => Landing::Failed(failure),
+        match verdict.result {
+            Ok(content) => (verdict.billing, self.keep_answer(ask, operation, verdict.billing, content, sent)),
+            Err(Failure::OutcomeUnknown) => self.recover(ask, sent).await,
+            Err(failure) => (verdict.billing, End::Failed(failure)),
         }
     }
 
-    fn land(&self, ask: &Ask, operation: Billable, billing: Billing, content: Content, sent: Duration) -> Landing {
+    fn keep_answer(&self, ask: &Ask, operation: Billable, billing: Billing, content: Content, sent: Duration) -> End {
         let decision = match (content.kind, billing, operation) {
             (Kind::Missing, ..) => Decision::NotFound,
             (_, Billing::Billed, Billable::Fresh) => Decision::Billed,
             (_, Billing::Billed, Billable::FirstTouch) => Decision::FirstTouch,
             _ => Decision::Miss,
         };
-        let entry = self.cache.entry(&ask.key, content, self.clock.elapsed());
-        self.cache.keep(ask.key, &entry, sent);
-        Landing::Served(entry, decision, billing)
+        let entry = self.0.cache.entry(&ask.key, content, self.0.clock.elapsed());
+        self.0.cache.keep(ask.key, &entry, sent);
+        End::Served(entry, decision)
     }
 
     /// The free look that may show what became of a call: data newer than its dispatch means that it worked.
-    async fn recover(&self, ask: &Ask, sent: Duration) -> Landing {
-        if let Look::Found(entry) = self.look_upstream(ask).await {
-            let since_sent = self.clock.elapsed().saturating_sub(sent);
+    async fn recover(&self, ask: &Ask, sent: Duration) -> (Billing, End) {
+        if let Ok(Look::Found(entry)) = timeout(RECOVERY_WAIT, self.look_upstream(ask)).await {
+            let since_sent = self.0.clock.elapsed().saturating_sub(sent);
             if entry.data_age().is_some_and(|age| age <= since_sent + CLOCK_TOLERANCE) {
-                self.calls.recovered(ask.key);
-                return Landing::Served(entry, Decision::Recovered, Billing::Billed);
+                self.0.calls.recovered(ask.key);
+                return (Billing::Billed, End::Served(entry, Decision::Recovered));
             }
         }
-        Landing::Failed(Failure::OutcomeUnknown)
+        (Billing::Unknown, End::Failed(Failure::OutcomeUnknown))
     }
 
+    /// Ends the hold. An end that cannot be written now is kept by the ledger, which goes on trying.
     async fn settle(&self, hold: Hold, verdict: &Verdict) {
         let id = hold.id();
-        let ended = match verdict.billing {
-            Billing::Billed => hold.settle(verdict.why).await,
-            Billing::NotBilled | Billing::NotSent => hold.release(verdict.why).await,
-            Billing::Unknown => hold.assume(verdict.why).await,
+        let end = async {
+            match verdict.billing {
+                Billing::Billed => hold.settle(verdict.why).await,
+                Billing::NotBilled | Billing::NotSent => hold.release(verdict.why).await,
+                Billing::Unknown => hold.assume(verdict.why).await,
+            }
         };
-        if ended.is_err() {
+        if !matches!(timeout(LEDGER_WAIT, end).await, Ok(Ok(()))) {
             tracing::error!(
                 hold = %id,
                 outcome = verdict.billing.as_str(),
-                "the ledger could not record how a hold ended, and will try again"
+                "the ledger has not recorded how a hold ended, and goes on trying"
             );
         }
     }
@@ -151,9 +197,9 @@ fn verdict(outcome: Outcome, operation: Billable, ask: &Ask) -> Verdict {
         Outcome::NotSent(why) => {
             return Verdict { billing: Billing::NotSent, why: "it was never sent", result: Err(Failure::NotSent(why)) };
         }
-        Outcome::Unknown(lost) => {
+        Outcome::Unknown(_) => {
             let why = "the answer was lost after the request was sent";
-            return Verdict { billing: Billing::Unknown, why, result: Err(Failure::of(Outcome::Unknown(lost), &ask.context.credential)) };
+            return Verdict { billing: Billing::Unknown, why, result: Err(Failure::OutcomeUnknown) };
         }
     };
     let content = content(&answer, ask);
@@ -162,14 +208,15 @@ fn verdict(outcome: Outcome, operation: Billable, ask: &Ask) -> Verdict {
     let (billing, why) = judge(operation, &answered);
     let result = match content {
         Some((_, content)) => Ok(content),
-        None => Err(Failure::of(Outcome::Answered(answer), &ask.context.credential)),
+        None if billing == Billing::Unknown && !answer.status.is_success() => Err(Failure::OutcomeUnknown),
+        None => Err(Failure::of(answer, &ask.context.credential)),
     };
     Verdict { billing, why, result }
 }
 
 /// What can be served of an answer: this number's whole record, or that there is no such number.
 fn content(answer: &Answer, ask: &Ask) -> Option<(Option<record::Reputation>, Content)> {
-    if answer.status == http::StatusCode::NOT_FOUND {
+    if answer.status == StatusCode::NOT_FOUND && record::is_error(&answer.body) {
         return Some((None, Content::missing(answer.body.clone())));
     }
     let record = record::document(&answer.body).ok().filter(|_| answer.status.is_success())?;

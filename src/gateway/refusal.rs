@@ -5,15 +5,14 @@ use http::request::Parts;
 use http::{Method, StatusCode};
 use serde_json::Value;
 
+use super::Rules;
 use super::answer::{Answer, Content, Refused};
 use super::failure::Failure;
 use crate::auth::Unauthenticated;
 use crate::limit::Limited;
 use crate::policy::decision::Decision;
-use crate::policy::evidence::Billing;
-use crate::policy::money::Usd;
 use crate::spend::{BudgetStatus, HoldRefused};
-use crate::telnyx::{NoRoute, Operation};
+use crate::telnyx::{NoRoute, Operation, PriceClass};
 use crate::upstream::{Lost, NotSent};
 use crate::wire::body::Unread;
 use crate::wire::problem::{Problem, Retry};
@@ -83,17 +82,23 @@ pub(super) fn no_route(why: &NoRoute) -> Box<Answer> {
             not_permitted("route_not_allowed", "this gateway carries reads and lists of reputation numbers, and this path is neither")
         }
         NoRoute::Method(allowed) => {
-            let allowed: Vec<_> = allowed.iter().map(Method::as_str).collect();
-            let detail = format!("this path takes {}", allowed.join(", "));
+            let allowed = allowed.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
+            let detail = format!("this path takes {allowed}");
             let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed", detail);
-            refusal(Decision::NotPermitted, problem.never_retried())
+            refusal(Decision::NotPermitted, Problem { allow: Some(allowed), ..problem }.never_retried())
         }
     }
 }
 
 /// An operation that Telnyx has and this gateway does not carry, so that nothing goes past its meter.
-pub(super) fn not_carried(operation: Operation) -> Box<Answer> {
-    let detail = format!("this gateway does not carry the operation \"{}\": send it to Telnyx directly", operation.as_str());
+pub(super) fn not_carried(operation: Operation, price: PriceClass) -> Box<Answer> {
+    let cost = match price {
+        PriceClass::Free => "free",
+        PriceClass::Unpublished => "of unpublished price",
+        _ => "billed",
+    };
+    let detail =
+        format!("this gateway does not carry the operation \"{}\", which is {cost}: send it to Telnyx directly", operation.as_str());
     not_permitted("operation_not_permitted", detail)
 }
 
@@ -121,16 +126,17 @@ pub(super) fn not_in_cache() -> Box<Answer> {
 }
 
 pub(super) fn rate_limited(limited: Limited) -> Box<Answer> {
-    let seconds = limited.wait.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX);
+    let seconds = limited.wait.as_nanos().div_ceil(1_000_000_000).max(1).try_into().unwrap_or(u64::MAX);
     let detail = format!("the {} rate limit for billable calls lets the next one through in {seconds} s", limited.limiter.as_str());
     let mut problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "fresh_rate_limited", "Too many billable calls", detail);
     problem.retry = if seconds <= SHORT_WAIT { Retry::After(seconds) } else { Retry::Never };
     refusal(Decision::RateLimited, problem.with("limiter", limited.limiter.as_str()))
 }
 
-pub(super) fn hold_refused(refused: &HoldRefused, price: Usd) -> Box<Answer> {
+pub(super) fn hold_refused(refused: &HoldRefused, rules: &Rules) -> Box<Answer> {
+    let price = rules.prices.check;
     let payment = |detail: String| {
-        let problem = Problem::new(StatusCode::PAYMENT_REQUIRED, "budget_exhausted", "Budget exhausted", detail);
+        let problem = Problem::new(rules.budget_status, "budget_exhausted", "Budget exhausted", detail);
         problem.never_retried().with("price_usd", price.to_string())
     };
     match refused {
@@ -202,7 +208,5 @@ pub(super) fn outcome_unknown() -> Box<Answer> {
     let detail =
         "a billable call for this number was sent and it is not known whether it was billed; it is not sent again until that is clear";
     let problem = Problem::new(StatusCode::GATEWAY_TIMEOUT, "outcome_unknown", "Outcome unknown", detail).never_retried();
-    let mut answer = refusal(Decision::OutcomeUnknown, problem);
-    answer.billing = Billing::Unknown;
-    answer
+    refusal(Decision::OutcomeUnknown, problem)
 }

@@ -4,22 +4,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Gateway;
-use super::answer::{Answer, Content, Forward, Origin, Refused};
+use super::answer::{Answer, Bill, Content, Forward, Origin, Refused};
 use super::ask::Ask;
 use super::failure::Failure;
 use super::look::Look;
-use super::purchase::{Denied, Landing};
+use super::purchase::{Denied, End, Landing};
 use super::refusal;
 use super::visit::Visit;
 use crate::auth::Permission;
 use crate::cache::{Calls, Entry};
-use crate::flight::Seat;
-use crate::policy::decide::{Action, Facts, decide, keeps_null};
+use crate::flight::{Follow, Seat};
+use crate::policy::decide::{Action, Facts, FirstTouch, Kind, Source, decide, keeps_null};
 use crate::policy::decision::{Decision, Reason};
+use crate::policy::entitlement::Partition;
 use crate::policy::evidence::Billing;
-use crate::policy::money::Usd;
 use crate::policy::pricing::Billable;
-use crate::upstream::NotSent;
+use crate::telemetry::metrics::Avoided;
+use crate::upstream::{Lost, NotSent};
 
 /// Purchases of others that were refused while this request wanted one; then it gives up. Who has no money left and asks
 /// again and again must not keep others out.
@@ -33,17 +34,11 @@ struct Course {
     look: Option<Arc<Look>>,
     denied: Option<Denied>,
     failure: Option<Failure>,
+    /// What this request's own purchase cost.
+    bill: Bill,
 }
 
-/// What a purchase was for this request.
-enum Bought {
-    /// It ended in a way that this request can be answered with.
-    Landed(Landing, Part),
-    /// Something changed before it began; the facts must be gathered again.
-    Overtaken,
-}
-
-/// Whose purchase it was.
+/// Whose purchase is waited for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Part {
     Own,
@@ -55,41 +50,39 @@ impl Gateway {
     pub(super) async fn retrieve(&self, ask: &Ask, visit: &mut Visit) -> Refused<Answer> {
         let mut course = self.course(ask);
         for _ in 0..MOST_ROUNDS {
-            match decide(&course.facts, &self.0.rules.policy) {
-                Action::Serve(decision) => return Ok(self.serve(ask, &course, decision)),
+            let (boarded, wanted) = match decide(&course.facts, &self.0.rules.policy) {
+                Action::Serve(decision, source) => return Ok(self.serve(ask, &course, decision, source)),
                 Action::ServeStale => {
-                    drop(self.look(ask));
-                    return Ok(self.serve(ask, &course, Decision::Stale));
+                    self.renew(ask);
+                    return Ok(self.serve(ask, &course, Decision::Stale, Source::Copy));
                 }
                 Action::Refuse(reason) => return Err(self.refuse(reason, &course)),
                 Action::Probe => {
-                    let looked = visit.waiting_for(self, self.look(ask).landed()).await;
-                    course.looked(looked.unwrap_or_else(|_| Arc::new(Look::Inconclusive)));
+                    let look = visit.waiting_for(self, self.look(ask).landed()).await;
+                    course.looked(look.unwrap_or_else(|_| Arc::new(Look::Failed(Failure::Lost(Lost::Cut)))));
+                    continue;
                 }
-                Action::Join => match self.0.purchases.follow(&ask.key) {
-                    None => course = self.course(ask),
-                    Some(flight) => match visit.waiting_for(self, flight.landed()).await {
-                        // What a plain read wants may still be had for nothing.
-                        Ok(Landing::Denied(..) | Landing::Failed(_)) if !ask.want.buys_fresh() => {
-                            course = self.course(ask);
-                            course.facts.in_flight = false;
-                        }
-                        Ok(landing) => {
-                            if let Some(answer) = self.landed(ask, &mut course, landing, Part::Followed) {
-                                return answer;
-                            }
-                        }
-                        Err(_) => course = self.course(ask),
-                    },
-                },
-                Action::Buy(operation) => match visit.waiting_for(self, self.buy(ask, operation, course.calls)).await {
-                    Bought::Overtaken => course = self.course(ask),
-                    Bought::Landed(landing, part) => {
-                        if let Some(answer) = self.landed(ask, &mut course, landing, part) {
-                            return answer;
-                        }
+                Action::Join => {
+                    let flight = self.0.purchases.follow(&ask.key);
+                    (flight.map(|flight| (flight, Part::Followed)), ask.want.buys_fresh().then_some(Billable::Fresh))
+                }
+                Action::Buy(operation) => (self.board(ask, operation, course.calls), Some(operation)),
+            };
+            let landed = match boarded {
+                Some((flight, part)) => visit.waiting_for(self, flight.landed()).await.ok().map(|landing| (landing, part)),
+                None => None,
+            };
+            match landed {
+                Some((landing, part)) if part == Part::Own || landing.suits(&ask.caller.name, wanted) => {
+                    if let Some(answer) = self.landed(ask, &mut course, landing, part, wanted) {
+                        return answer;
                     }
-                },
+                }
+                // Something else happened than this request waited for. What a plain read wants may still be had for nothing.
+                _ => {
+                    course = self.course(ask);
+                    course.facts.in_flight &= wanted.is_some();
+                }
             }
         }
         Err(refusal::failed(&Failure::NotSent(NotSent::Crowded)))
@@ -97,9 +90,9 @@ impl Gateway {
 
     /// Gathers what is known of the number now.
     fn course(&self, ask: &Ask) -> Course {
-        let now = self.clock.elapsed();
-        let copy = self.cache.get(&ask.key);
-        let calls = self.calls.of(&ask.key);
+        let now = self.0.clock.elapsed();
+        let copy = self.0.cache.get(&ask.key);
+        let calls = self.0.calls.of(&ask.key);
         let since = |at: Option<Duration>| at.map(|at| now.saturating_sub(at));
         let facts = Facts {
             want: ask.want,
@@ -107,19 +100,25 @@ impl Gateway {
             copy: copy.as_ref().map(|copy| copy.facts(now)),
             paid_ago: since(calls.paid),
             unknown_ago: since(calls.unknown),
+            memory: self.memory(ask.key.partition),
             in_flight: self.0.purchases.follow(&ask.key).is_some(),
             probe: None,
             refused: None,
         };
-        Course { facts, copy, calls, look: None, denied: None, failure: None }
+        Course { facts, copy, calls, look: None, denied: None, failure: None, bill: Bill::NOTHING }
     }
 
-    /// Makes the purchase, or waits for whoever is making it. It goes on when nobody waits any more.
-    async fn buy(&self, ask: &Ask, operation: Billable, known: Calls) -> Bought {
-        let (flight, part) = match self.0.purchases.board(&ask.key) {
-            Seat::Follow(flight) => (flight, Part::Followed),
-            // One may have ended between the facts and this seat. Its traces are there, since it left them before it ended.
-            Seat::Lead(_) if self.calls.of(&ask.key) != known => return Bought::Overtaken,
+    /// How far back calls are remembered: what the ledger told at the start does not say for which credential a call was made.
+    fn memory(&self, partition: Partition) -> Duration {
+        if partition == Partition::SHARED { Duration::MAX } else { self.0.clock.elapsed().saturating_sub(self.0.began) }
+    }
+
+    /// Begins the purchase, or follows whoever is making it. It goes on when nobody waits any more. None if one ended between
+    /// the facts and this seat, whose traces are there, since it left them before it ended.
+    fn board(&self, ask: &Ask, operation: Billable, known: Calls) -> Option<(Follow<Landing>, Part)> {
+        match self.0.purchases.board(&ask.key) {
+            Seat::Follow(flight) => Some((flight, Part::Followed)),
+            Seat::Lead(_) if self.0.calls.of(&ask.key) != known => None,
             Seat::Lead(lead) => {
                 let flight = lead.follow();
                 let (gateway, ask) = (self.clone(), ask.clone());
@@ -127,90 +126,86 @@ impl Gateway {
                     let landing = gateway.purchase(&ask, operation).await;
                     lead.land(landing);
                 });
-                (flight, Part::Own)
+                Some((flight, Part::Own))
             }
-        };
-        match flight.landed().await {
-            Ok(landing) => Bought::Landed(landing, part),
-            Err(_) => Bought::Overtaken,
         }
     }
 
     /// Answers with a landing, or adds it to what is known.
-    fn landed(&self, ask: &Ask, course: &mut Course, landing: Landing, part: Part) -> Option<Refused<Answer>> {
-        match landing {
-            Landing::Served(entry, decision, billing) => Some(Ok(self.bought(ask, entry, decision, billing, part))),
-            // Another caller's budget or rate limit is none of this one's: it tries for itself.
-            Landing::Denied(caller, _) if part == Part::Followed && caller != ask.caller.name => {
-                *course = self.course(ask);
-                None
+    fn landed(&self, ask: &Ask, course: &mut Course, landing: Landing, part: Part, wanted: Option<Billable>) -> Option<Refused<Answer>> {
+        let price = self.0.rules.prices.price(landing.operation);
+        if part == Part::Own {
+            course.bill = Bill::of(landing.billing, price);
+        }
+        match landing.end {
+            End::Served(entry, decision) if part == Part::Own => {
+                let forward = if ask.want.fresh { Forward::Request } else { Forward::Miss };
+                let content = Content::Copy(entry, Origin::Fetched(forward));
+                Some(Ok(Answer { decision, bill: course.bill, avoided: None, content }))
             }
-            Landing::Denied(_, denied) => {
+            End::Served(entry, _) => {
+                let avoided = (wanted.is_some() && landing.billing == Billing::Billed).then_some(Avoided::Collapsed);
+                let answer = Answer::free(Decision::Collapsed, Content::Copy(entry, Origin::Collapsed));
+                Some(Ok(Answer { avoided, ..answer }))
+            }
+            End::Denied(denied) => {
                 course.facts.refused = Some(denied.reason());
                 course.denied = Some(denied);
                 None
             }
-            Landing::Failed(failure) => match failure {
-                Failure::NotSent(_) => {
-                    course.facts.refused = Some(Reason::Upstream);
-                    course.failure = Some(failure);
-                    None
+            End::Failed(failure @ (Failure::NotSent(_) | Failure::OutcomeUnknown)) => {
+                let unknown = matches!(failure, Failure::OutcomeUnknown);
+                course.facts.refused = Some(if unknown { Reason::OutcomeUnknown } else { Reason::Upstream });
+                course.failure = Some(failure);
+                None
+            }
+            End::Failed(failure) => Some(Err(Box::new(Answer { bill: course.bill, ..*refusal::failed(&failure) }))),
+        }
+    }
+
+    /// Answers with a copy or with what a look brought. A null is kept here, since here it is known whether it may be served again.
+    fn serve(&self, ask: &Ask, course: &Course, decision: Decision, source: Source) -> Answer {
+        let content = match source {
+            Source::Copy => Content::Copy(course.copy.clone().expect("decide serves what is there"), Origin::Cache),
+            Source::Probe => {
+                let entry = course.look.as_ref().and_then(|look| look.entry()).expect("decide serves what is there");
+                let forward = if course.copy.is_some() { Forward::Stale } else { Forward::Miss };
+                let kept = entry.kind != Kind::Null || keeps_null(&course.facts, &self.0.rules.policy);
+                if kept && entry.kind == Kind::Null {
+                    self.0.cache.keep(ask.key, entry, self.0.clock.elapsed());
                 }
-                Failure::OutcomeUnknown => {
-                    course.facts.refused = Some(Reason::OutcomeUnknown);
-                    None
-                }
-                failure => Some(Err(self.invalid_or_relayed(&failure))),
-            },
-        }
-    }
-
-    /// Only who paid says so: the costs in all answers together are what was spent.
-    fn bought(&self, ask: &Ask, entry: Arc<Entry>, decision: Decision, billing: Billing, part: Part) -> Answer {
-        if part == Part::Followed {
-            return Answer::free(Decision::Collapsed, Content::Copy(entry, Origin::Collapsed));
-        }
-        let forward = if ask.want.fresh { Forward::Request } else { Forward::Miss };
-        let cost = if billing == Billing::Billed { self.0.rules.prices.check } else { Usd::ZERO };
-        Answer { decision, billing, cost, content: Content::Copy(entry, Origin::Fetched(forward)) }
-    }
-
-    fn invalid_or_relayed(&self, failure: &Failure) -> Box<Answer> {
-        let mut answer = refusal::failed(failure);
-        if matches!(failure, Failure::Invalid) {
-            answer.billing = Billing::Unknown;
-            answer.cost = self.0.rules.prices.check;
-        }
-        answer
-    }
-
-    /// Answers with what a look brought, else with the copy. A null is kept here, since here it is known that it may be served again.
-    fn serve(&self, ask: &Ask, course: &Course, decision: Decision) -> Answer {
-        let Some(entry) = course.look.as_ref().and_then(|look| look.entry()) else {
-            let copy = course.copy.as_ref().expect("decide serves what is there");
-            return Answer::free(decision, Content::Copy(copy.clone(), Origin::Cache));
+                Content::Copy(entry.clone(), if kept { Origin::Fetched(forward) } else { Origin::Passing(forward) })
+            }
         };
-        if entry.kind == crate::policy::decide::Kind::Null && keeps_null(&course.facts, &self.0.rules.policy) {
-            self.cache.keep(ask.key, entry, self.clock.elapsed());
-        }
         if decision == Decision::Recovered {
-            self.calls.recovered(ask.key);
+            self.0.calls.recovered(ask.key);
         }
-        let forward = if course.copy.is_some() { Forward::Stale } else { Forward::Miss };
-        Answer::free(decision, Content::Copy(entry.clone(), Origin::Fetched(forward)))
+        Answer { decision, bill: course.bill, avoided: self.avoided(ask, decision), content }
+    }
+
+    /// What an answer that was had for nothing would have cost a check for.
+    fn avoided(&self, ask: &Ask, decision: Decision) -> Option<Avoided> {
+        let bills_nulls = self.0.rules.policy.first_touch == FirstTouch::Bill;
+        match decision {
+            Decision::Cooldown => Some(Avoided::Cooldown),
+            Decision::Recovered => Some(Avoided::Recovered),
+            Decision::Null if ask.want.may_bill && bills_nulls => Some(Avoided::Null),
+            _ => None,
+        }
     }
 
     fn refuse(&self, reason: Reason, course: &Course) -> Box<Answer> {
-        match (reason, &course.denied) {
+        let refused = match (reason, &course.denied) {
             (Reason::NotPermitted, _) => refusal::fresh_not_permitted(),
             (Reason::NotInCache, _) => refusal::not_in_cache(),
             (Reason::OutcomeUnknown, _) => refusal::outcome_unknown(),
             (_, Some(Denied::Limited(limited))) => refusal::rate_limited(*limited),
-            (_, Some(Denied::Hold(refused))) => refusal::hold_refused(refused, self.0.rules.prices.check),
+            (_, Some(Denied::Hold(refused))) => refusal::hold_refused(refused, &self.0.rules),
             (Reason::Upstream | Reason::RateLimited | Reason::BudgetExhausted | Reason::LedgerUnavailable, None) => {
                 refusal::failed(course.failure.as_ref().unwrap_or(&Failure::Invalid))
             }
-        }
+        };
+        Box::new(Answer { bill: course.bill, ..*refused })
     }
 }
 

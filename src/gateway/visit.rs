@@ -10,12 +10,9 @@ use http::{Method, Response};
 use uuid::Uuid;
 
 use super::Gateway;
-use super::answer::Answer;
+use super::answer::{Answer, Bill};
 use crate::auth::{ANONYMOUS, Identity};
 use crate::policy::decision::Decision;
-use crate::policy::evidence::Billing;
-use crate::policy::money::Usd;
-use crate::telemetry::metrics::Avoided;
 use crate::telnyx::{EnterpriseId, Operation, PhoneNumber};
 use crate::upstream::{REQUEST_ID, TRACEPARENT};
 use crate::wire::body::Body;
@@ -41,7 +38,7 @@ impl Visit {
         let theirs = head.headers.get(REQUEST_ID).filter(|id| is_plain(id)).cloned();
         let ours = || HeaderValue::from_str(&Uuid::now_v7().simple().to_string()).expect("hexadecimal digits");
         Self {
-            began: gateway.clock.elapsed(),
+            began: gateway.0.clock.elapsed(),
             waited: Duration::ZERO,
             request_id: theirs.unwrap_or_else(ours),
             traceparent: head.headers.get(TRACEPARENT).filter(|context| is_trace_context(context)).cloned(),
@@ -75,36 +72,36 @@ impl Visit {
 
     /// Waits for something upstream, and leaves that wait out of the gateway's own share.
     pub(super) async fn waiting_for<T>(&mut self, gateway: &Gateway, event: impl Future<Output = T>) -> T {
-        let began = gateway.clock.elapsed();
+        let began = gateway.0.clock.elapsed();
         let result = event.await;
-        self.waited += gateway.clock.elapsed().saturating_sub(began);
+        self.waited += gateway.0.clock.elapsed().saturating_sub(began);
         result
     }
 
     /// Counts, logs, and makes the answer's bytes. `close`: the connection is out of step and must end.
     pub(super) fn end(self, gateway: &Gateway, head: &Parts, answer: Answer, close: bool) -> Response<Body> {
-        let now = gateway.clock.elapsed();
+        let now = gateway.0.clock.elapsed();
         let duration = now.saturating_sub(self.began);
-        let metrics = &gateway.metrics;
+        let metrics = &gateway.0.metrics;
         let operation = self.operation.as_str();
         metrics.requests.with_label_values(&[operation, answer.decision.as_str(), &self.caller]).inc();
         metrics.request_duration.with_label_values(&[operation]).observe(duration.as_secs_f64());
         metrics.overhead.with_label_values(&[operation]).observe(duration.saturating_sub(self.waited).as_secs_f64());
-        if let Some(cause) = avoided(answer.decision) {
+        if let Some(cause) = answer.avoided {
             metrics.avoided.add(cause.as_str(), gateway.0.rules.prices.check);
         }
-        let (decision, billing, cost) = (answer.decision, answer.billing, answer.cost);
+        let (decision, bill) = (answer.decision, answer.bill);
         let mut response = answer.into_response(&head.headers, &self.request_id, now);
         if close {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        self.log(gateway, &head.method, response.status().as_u16(), decision, billing, cost, duration);
+        self.log(gateway, &head.method, response.status().as_u16(), decision, bill, duration);
         response
     }
 
     /// The one line that each request leaves.
     #[allow(clippy::too_many_arguments, reason = "the fields of one line, each named where it is written")]
-    fn log(&self, gateway: &Gateway, method: &Method, status: u16, decision: Decision, billing: Billing, cost: Usd, duration: Duration) {
+    fn log(&self, gateway: &Gateway, method: &Method, status: u16, decision: Decision, bill: Bill, duration: Duration) {
         let rules = &gateway.0.rules;
         let shown = |number: PhoneNumber| if rules.log_full_numbers { number.to_string() } else { number.masked() };
         let named = |id: EnterpriseId| rules.enterprise_names.get(&id).cloned().unwrap_or_else(|| id.to_string());
@@ -118,8 +115,8 @@ impl Visit {
             number = self.number.map(shown),
             status,
             decision = decision.as_str(),
-            billed = billing.answer(),
-            cost_usd = %cost,
+            billed = bill.billing.answer(),
+            cost_usd = %bill.cost,
             duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
             upstream_us = u64::try_from(self.waited.as_micros()).unwrap_or(u64::MAX),
             "request"
@@ -142,14 +139,4 @@ fn is_trace_context(context: &HeaderValue) -> bool {
 
 fn is_lower_hex(byte: u8) -> bool {
     matches!(byte, b'0'..=b'9' | b'a'..=b'f')
-}
-
-fn avoided(decision: Decision) -> Option<Avoided> {
-    match decision {
-        Decision::Collapsed => Some(Avoided::Collapsed),
-        Decision::Cooldown => Some(Avoided::Cooldown),
-        Decision::Recovered => Some(Avoided::Recovered),
-        Decision::Null => Some(Avoided::Null),
-        _ => None,
-    }
 }

@@ -72,6 +72,8 @@ pub enum Probe {
     Missing,
     /// The answer does not tell: the filter was ignored, or the body is not a list.
     Inconclusive,
+    /// Telnyx refuses: this credential may not see the number, or not any more.
+    Refused,
     /// No answer.
     Failed,
 }
@@ -87,8 +89,10 @@ pub struct Facts {
     pub copy: Option<Copy>,
     /// Time since a call for this number was billed.
     pub paid_ago: Option<Duration>,
-    /// Time since a billable call for this number was sent whose outcome is unknown.
+    /// Time since a billable call for this number was sent whose outcome is still unknown.
     pub unknown_ago: Option<Duration>,
+    /// How far back calls are remembered: one that was made before may be missing from the two fields above.
+    pub memory: Duration,
     /// Whether a billable call for this number is under way.
     pub in_flight: bool,
     /// What a free look said, once there was one.
@@ -138,11 +142,20 @@ pub struct Policy {
     pub null_ttl: Duration,
 }
 
+/// What is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The copy at hand.
+    Copy,
+    /// What the probe brought.
+    Probe,
+}
+
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Answer with what the probe brought, else with the copy.
-    Serve(Decision),
+    /// Answer with this.
+    Serve(Decision, Source),
     /// Answer with the copy, and renew it by a free read afterwards.
     ServeStale,
     /// Look at the list, then ask again.
@@ -196,38 +209,35 @@ fn fresh(facts: &Facts, policy: &Policy) -> Action {
     let is_young = |age: Option<Duration>| age.is_some_and(|age| age < young);
     let paid = is_young(facts.paid_ago);
     match (facts.probe, facts.copy) {
-        (Some(Probe::Data(age)), _) if paid || is_young(age) => return Action::Serve(recovered_or(Decision::Cooldown, age, facts)),
-        (Some(Probe::Null), _) if paid => return Action::Serve(Decision::Cooldown),
-        (None, Some(copy)) if copy.kind != Kind::Missing && (paid || is_young(copy.data_age)) => return Action::Serve(Decision::Cooldown),
+        (Some(Probe::Data(age)), _) if is_newer(age, facts) => return Action::Serve(Decision::Recovered, Source::Probe),
+        (Some(Probe::Data(age)), _) if paid || is_young(age) => return Action::Serve(Decision::Cooldown, Source::Probe),
+        (Some(Probe::Null), _) if paid => return Action::Serve(Decision::Cooldown, Source::Probe),
+        (None, Some(copy)) if copy.kind != Kind::Missing && (paid || is_young(copy.data_age)) => {
+            return Action::Serve(Decision::Cooldown, Source::Copy);
+        }
         _ => {}
     }
     if facts.in_flight {
         return Action::Join;
     }
-    if paid {
-        // The answer is paid for and no longer at hand. It is stored at Telnyx, where it can be read for nothing.
-        return match facts.probe {
-            None => Action::Probe,
-            Some(Probe::Inconclusive) => Action::Buy(Billable::FirstTouch),
-            Some(Probe::Missing) => Action::Serve(Decision::NotFound),
-            Some(_) => refuse(Reason::Upstream, facts, policy),
-        };
+    // A call that may have been paid for and is not remembered as such: what it brought is stored at Telnyx, where it can be read for nothing.
+    let doubtful = paid || facts.unknown_ago.is_some() || facts.memory < young;
+    match facts.probe {
+        None if doubtful => Action::Probe,
+        _ if barred(facts, policy) => refuse(Reason::OutcomeUnknown, facts, policy),
+        Some(Probe::Missing) if paid => Action::Serve(Decision::NotFound, Source::Probe),
+        Some(Probe::Inconclusive) if paid => Action::Buy(Billable::FirstTouch),
+        Some(_) if paid => refuse(Reason::Upstream, facts, policy),
+        _ => Action::Buy(Billable::Fresh),
     }
-    if facts.unknown_ago.is_some_and(|ago| ago < policy.unknown_window) {
-        return match facts.probe {
-            None => Action::Probe,
-            Some(Probe::Data(age)) if is_newer(age, facts) => Action::Serve(Decision::Recovered),
-            Some(_) => refuse(Reason::OutcomeUnknown, facts, policy),
-        };
-    }
-    Action::Buy(Billable::Fresh)
+}
+
+/// Whether a call of unknown outcome is too recent for another one.
+fn barred(facts: &Facts, policy: &Policy) -> bool {
+    facts.unknown_ago.is_some_and(|ago| ago < policy.unknown_window)
 }
 
 /// Data newer than an unknown call was sent shows that the call worked.
-fn recovered_or(otherwise: Decision, data_age: Option<Duration>, facts: &Facts) -> Decision {
-    if is_newer(data_age, facts) { Decision::Recovered } else { otherwise }
-}
-
 fn is_newer(data_age: Option<Duration>, facts: &Facts) -> bool {
     data_age.zip(facts.unknown_ago).is_some_and(|(age, sent)| age <= sent + CLOCK_TOLERANCE)
 }
@@ -235,8 +245,8 @@ fn is_newer(data_age: Option<Duration>, facts: &Facts) -> bool {
 /// `only-if-cached`: a usable copy or nothing.
 fn only_cached(facts: &Facts, policy: &Policy) -> Action {
     match facts.copy {
-        Some(copy) if copy.is_fresh() => Action::Serve(copy.hit()),
-        Some(copy) if copy.kind == Kind::Data && copy.within(policy.stale_while_revalidate) => Action::Serve(Decision::Stale),
+        Some(copy) if copy.is_fresh() => Action::Serve(copy.hit(), Source::Copy),
+        Some(copy) if copy.kind == Kind::Data && copy.within(policy.stale_while_revalidate) => Action::Serve(Decision::Stale, Source::Copy),
         _ => Action::Refuse(Reason::NotInCache),
     }
 }
@@ -249,7 +259,7 @@ fn read(facts: &Facts, policy: &Policy) -> Action {
     }
     let young_enough = |copy: &Copy| !want.no_cache && want.max_age.is_none_or(|limit| copy.age <= limit);
     match facts.copy.filter(young_enough) {
-        Some(copy) if copy.is_fresh() => Action::Serve(copy.hit()),
+        Some(copy) if copy.is_fresh() => Action::Serve(copy.hit(), Source::Copy),
         Some(copy) if copy.kind == Kind::Data && copy.within(policy.stale_while_revalidate) => Action::ServeStale,
         _ if facts.in_flight => Action::Join,
         _ => Action::Probe,
@@ -257,17 +267,19 @@ fn read(facts: &Facts, policy: &Policy) -> Action {
 }
 
 fn after_probe(probe: Probe, facts: &Facts, policy: &Policy) -> Action {
-    let barred = facts.unknown_ago.is_some_and(|ago| ago < policy.unknown_window);
+    let paid_null = facts.copy.is_some_and(|copy| copy.kind == Kind::Null) && keeps_null(facts, policy);
     match probe {
-        Probe::Data(age) => {
-            let otherwise = if facts.copy.is_some() { Decision::Revalidated } else { Decision::Probe };
-            Action::Serve(recovered_or(otherwise, age, facts))
-        }
-        Probe::Missing => Action::Serve(Decision::NotFound),
-        Probe::Null if serves_null(facts, policy) => Action::Serve(Decision::Null),
+        Probe::Data(age) if is_newer(age, facts) => Action::Serve(Decision::Recovered, Source::Probe),
+        Probe::Data(_) if facts.copy.is_some() => Action::Serve(Decision::Revalidated, Source::Probe),
+        Probe::Data(_) => Action::Serve(Decision::Probe, Source::Probe),
+        Probe::Missing => Action::Serve(Decision::NotFound, Source::Probe),
+        Probe::Null if serves_null(facts, policy) => Action::Serve(Decision::Null, Source::Probe),
+        Probe::Refused => Action::Refuse(Reason::Upstream),
         Probe::Failed => stale_or(Reason::Upstream, facts, policy),
+        Probe::Inconclusive if paid_null => Action::Serve(Decision::Null, Source::Copy),
         Probe::Inconclusive if !facts.want.may_bill => stale_or(Reason::Upstream, facts, policy),
-        Probe::Null | Probe::Inconclusive if barred => refuse(Reason::OutcomeUnknown, facts, policy),
+        Probe::Null | Probe::Inconclusive if facts.in_flight => Action::Join,
+        Probe::Null | Probe::Inconclusive if barred(facts, policy) => refuse(Reason::OutcomeUnknown, facts, policy),
         Probe::Null | Probe::Inconclusive => Action::Buy(Billable::FirstTouch),
     }
 }
@@ -282,19 +294,23 @@ pub fn keeps_null(facts: &Facts, policy: &Policy) -> bool {
     policy.first_touch == FirstTouch::Free || facts.paid_ago.is_some_and(|ago| ago < policy.null_ttl)
 }
 
-/// A refusal of billable work is answered with the copy, if there is one and neither the caller nor the operator wants the error.
+/// A refusal of billable work is answered with what there is, unless the caller or the operator wants the error.
 fn refuse(reason: Reason, facts: &Facts, policy: &Policy) -> Action {
-    let substitute = !facts.want.strict && policy.on_denied == OnDenied::Cached && reason != Reason::NotInCache;
-    if substitute && facts.copy.is_some_and(|copy| stands_in(&copy, policy)) {
-        Action::Serve(reason.decision())
-    } else {
-        Action::Refuse(reason)
+    let substitute = !facts.want.strict && policy.on_denied == OnDenied::Cached;
+    match (facts.probe, facts.copy) {
+        (Some(Probe::Refused), _) => Action::Refuse(Reason::Upstream),
+        (Some(Probe::Data(_)), _) if substitute => Action::Serve(reason.decision(), Source::Probe),
+        (_, Some(copy)) if substitute && stands_in(&copy, policy) => Action::Serve(reason.decision(), Source::Copy),
+        _ => Action::Refuse(reason),
     }
 }
 
 /// A free read that failed is answered with the copy, whatever the policy for refusals.
 fn stale_or(reason: Reason, facts: &Facts, policy: &Policy) -> Action {
-    if facts.copy.is_some_and(|copy| stands_in(&copy, policy)) { Action::Serve(Decision::Stale) } else { Action::Refuse(reason) }
+    match facts.copy {
+        Some(copy) if stands_in(&copy, policy) => Action::Serve(Decision::Stale, Source::Copy),
+        _ => Action::Refuse(reason),
+    }
 }
 
 fn stands_in(copy: &Copy, policy: &Policy) -> bool {

@@ -33,12 +33,6 @@ impl Usd {
         self.0
     }
 
-    /// This amount `count` times.
-    #[must_use]
-    pub fn times(self, count: u32) -> Self {
-        Self(self.0.saturating_mul(i64::from(count)))
-    }
-
     /// The amount in dollars for a metric, the one place where a float is the interface.
     #[allow(clippy::cast_precision_loss)]
     pub fn as_metric(self) -> f64 {

@@ -15,7 +15,7 @@ pub struct Config {
     pub listen: OneOrMany<SocketAddr>,
     /// Threads that serve requests; 0 means one per core.
     pub workers: usize,
-    /// Connections open at once; further ones wait in the kernel's queue.
+    /// Connections open at once on each address; further ones wait in the kernel's queue.
     pub max_connections: usize,
     /// How long a request's head may take from its first byte.
     pub header_timeout: Span,

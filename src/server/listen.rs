@@ -11,6 +11,7 @@ use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
 
 use super::watchdog::Watchdog;
 use super::{Config, Service};
@@ -61,21 +62,25 @@ impl Server {
         self.address
     }
 
-    /// Serves until `stop` is ready, then lets requests under way finish, for as long as the drain time allows.
+    /// Serves until `stop` is ready, then lets requests under way finish for as long as the drain time allows, and cuts the rest.
     pub async fn serve<S: Service>(self, service: S, stop: impl Future<Output = ()>) {
-        let connections = GracefulShutdown::new();
+        let graceful = GracefulShutdown::new();
+        let mut connections = JoinSet::new();
         tokio::pin!(stop);
         loop {
             tokio::select! {
                 (stream, permit) = self.accept() => {
-                    tokio::spawn(serve_connection(stream, service.clone(), self.limits.clone(), connections.watcher(), permit));
+                    connections.spawn(serve_connection(stream, service.clone(), self.limits.clone(), graceful.watcher(), permit));
                 }
+                Some(_) = connections.join_next() => {}
                 () = &mut stop => break,
             }
         }
         drop(self.listener);
-        // A time-out here cuts requests that did not finish in time; that is what the setting promises.
-        let _cut = tokio::time::timeout(self.limits.drain, connections.shutdown()).await;
+        if tokio::time::timeout(self.limits.drain, graceful.shutdown()).await.is_err() {
+            tracing::warn!(connections = connections.len(), "requests that did not finish in the drain time are cut");
+        }
+        connections.shutdown().await;
     }
 
     async fn accept(&self) -> (TcpStream, OwnedSemaphorePermit) {
@@ -99,7 +104,7 @@ async fn serve_connection<S: Service>(stream: TcpStream, service: S, limits: Lim
         return;
     }
     let watchdog = Watchdog::new(limits.head, limits.idle);
-    let io = watchdog.watch(TokioIo::new(stream));
+    let io = TokioIo::new(watchdog.watch(stream));
     let connection = http1::Builder::new()
         .header_read_timeout(None)
         .max_buf_size(limits.max_head)

@@ -3,6 +3,7 @@
 //! hyper's own header timer also runs between requests and is set anew for each of them. Here the connection's reads,
 //! writes and requests leave marks, and a single timer looks at them when the earliest deadline could have passed.
 
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::rt::{Read, ReadBufCursor, Write};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::{Abort, Service};
@@ -86,24 +87,21 @@ impl Watchdog {
         }
     }
 
-    /// The next moment to look again, or none if the time has passed.
+    /// The next moment to look again, or none if a limit has passed.
     fn deadline(&self) -> Option<Instant> {
-        let marks = &self.marks;
-        let at = |mark: &AtomicU64| marks.origin + Duration::from_millis(mark.load(Ordering::Relaxed));
-        let now = Instant::now();
+        let (marks, now) = (&self.marks, Instant::now());
+        let soon = now + self.head.min(self.idle);
         if marks.answering.load(Ordering::Relaxed) > 0 {
-            return Some(now + self.idle);
+            return Some(soon);
         }
+        let at = |mark: &AtomicU64| marks.origin + Duration::from_millis(mark.load(Ordering::Relaxed));
         let idle = at(&marks.moved) + self.idle;
-        let head_began = marks.head_began.load(Ordering::Relaxed) > 0;
-        let deadline = if head_began { idle.min(at(&marks.head_began) + self.head) } else { idle.min(now + self.head.max(MIN_LOOK)) };
-        let passed = if head_began { deadline } else { idle };
-        (now < passed).then_some(deadline)
+        let reading_head = marks.head_began.load(Ordering::Relaxed) > 0;
+        let limit = if reading_head { idle.min(at(&marks.head_began) + self.head) } else { idle };
+        // Without a head there is none to be late yet, but one may begin before the next look.
+        (now < limit).then(|| if reading_head { limit } else { limit.min(soon) })
     }
 }
-
-/// A head's time is not looked at more often than this.
-const MIN_LOOK: Duration = Duration::from_millis(10);
 
 /// A request under way; an idle connection is one without.
 struct Answering(Arc<Marks>);
@@ -130,34 +128,27 @@ pub(super) struct Watched<T> {
     marks: Arc<Marks>,
 }
 
-impl<T: Read + Unpin> Read for Watched<T> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: ReadBufCursor<'_>) -> Poll<std::io::Result<()>> {
+impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
         let read = Pin::new(&mut self.io).poll_read(cx, buffer);
-        if read.is_ready() {
+        if buffer.filled().len() > before {
             self.marks.read_bytes();
         }
         read
     }
 }
 
-impl<T: Write + Unpin> Write for Watched<T> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write(cx, bytes);
-        if written.is_ready() {
-            self.marks.moved();
-        }
+        self.wrote(&written);
         written
     }
 
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[std::io::IoSlice<'_>],
-    ) -> Poll<std::io::Result<usize>> {
+    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, slices: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write_vectored(cx, slices);
-        if written.is_ready() {
-            self.marks.moved();
-        }
+        self.wrote(&written);
         written
     }
 
@@ -165,11 +156,19 @@ impl<T: Write + Unpin> Write for Watched<T> {
         self.io.is_write_vectored()
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_flush(cx)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+impl<T> Watched<T> {
+    fn wrote(&self, written: &Poll<io::Result<usize>>) {
+        if written.is_ready() {
+            self.marks.moved();
+        }
     }
 }

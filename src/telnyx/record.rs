@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::{EnterpriseId, PhoneNumber};
@@ -79,6 +80,15 @@ pub fn enterprises(body: &[u8]) -> Result<Vec<EnterpriseId>, NotARecord> {
     Ok(list.data.into_iter().map(|enterprise| enterprise.id).collect())
 }
 
+/// Whether a body is an error in Telnyx's envelope.
+pub fn is_error(body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Envelope {
+        errors: Vec<IgnoredAny>,
+    }
+    serde_json::from_slice::<Envelope>(body).is_ok_and(|envelope| !envelope.errors.is_empty())
+}
+
 #[derive(Deserialize)]
 struct Document<T> {
     data: T,
@@ -137,6 +147,14 @@ mod tests {
         }
         for body in ["", "null", "[]", "<html>", r#"{"data":null}"#, r#"{"data":[]}"#, r#"{"errors":[]}"#] {
             assert!(document(body.as_bytes()).is_err(), "{body}");
+        }
+    }
+
+    #[test]
+    fn an_error_is_known_by_its_envelope() {
+        assert!(is_error(br#"{"errors":[{"code":"10009"}]}"#));
+        for body in [r#"{"errors":[]}"#, "<html>", "", r#"{"error":"x"}"#, "[]"] {
+            assert!(!is_error(body.as_bytes()), "{body}");
         }
     }
 

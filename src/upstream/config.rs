@@ -23,13 +23,15 @@ pub struct Config {
     pub api_key: Secret,
     /// Where simplified paths go, for callers that have no enterprise of their own.
     pub default_enterprise: Option<EnterpriseId>,
-    /// How long making a connection may take.
+    /// How long making a connection may take, its TLS handshake included.
     pub connect_timeout: Span,
-    /// How long a request may take, from its place in the queue to the last byte of its answer. The SDKs give up after 60 s.
+    /// How long a request may take, from its dispatch to the last byte of its answer. The SDKs give up after 60 s.
     pub timeout: Span,
-    /// Requests under way at once; further ones wait.
+    /// How long a request waits for its turn.
+    pub queue_timeout: Span,
+    /// Requests under way at once; further ones wait for their turn.
     pub max_in_flight: usize,
-    /// Requests of any kind; further ones wait.
+    /// Requests of any kind; further ones wait for their turn.
     pub rate: Rate,
 }
 
@@ -41,6 +43,7 @@ impl Default for Config {
             default_enterprise: None,
             connect_timeout: Span(Duration::from_secs(3)),
             timeout: Span(Duration::from_secs(25)),
+            queue_timeout: Span(Duration::from_secs(5)),
             max_in_flight: 64,
             rate: Rate { count: NonZeroU32::new(50).expect("not zero"), per: Period::Second },
         }

@@ -12,15 +12,15 @@ use bytes::Bytes;
 use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, DATE, HeaderName, HeaderValue, USER_AGENT, VIA};
 use http::uri::{PathAndQuery, Uri};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client as HyperClient;
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::{CaptureConnection, HttpConnector, capture_connection};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use jiff::Timestamp;
-use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep, timeout};
 
 pub use config::{BaseUrl, Config};
 
@@ -52,7 +52,7 @@ pub struct Answer {
     pub status: StatusCode,
     /// Its fields.
     pub headers: HeaderMap,
-    /// Its body, not encoded.
+    /// Its body; empty if it could not be read.
     pub body: Bytes,
     /// The upstream's own time, from `Date`.
     pub date: Option<Timestamp>,
@@ -80,9 +80,6 @@ pub enum Lost {
     /// The answer did not come in time.
     #[error("the upstream did not answer in time")]
     TimedOut,
-    /// The answer was longer than any answer is, or encoded although that was not asked for.
-    #[error("the upstream's answer is not one that was asked for")]
-    Unreadable,
 }
 
 /// What a request upstream carries besides its path.
@@ -117,11 +114,25 @@ impl Credential {
 pub struct Client {
     http: HyperClient<HttpsConnector<HttpConnector>, Empty<Bytes>>,
     base: BaseUrl,
+    queue_timeout: Duration,
+    connect_timeout: Duration,
     timeout: Duration,
     in_flight: Arc<Semaphore>,
     rate: Arc<Bucket>,
     clock: Clock,
 }
+
+/// A place among the requests under way, and the rate's consent to one more.
+#[derive(Debug)]
+pub struct Place {
+    _permit: OwnedSemaphorePermit,
+}
+
+/// Connections that stand idle for longer may be dead without either side knowing; a billable call on one would be lost.
+const POOL_IDLE: Duration = Duration::from_secs(20);
+/// A connection that stopped answering is found out by a ping of HTTP/2, or a probe of TCP, rather than by one call after another.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Client {
     /// A client that has not connected yet. Fails if the machine's certificates cannot be read.
@@ -129,17 +140,24 @@ impl Client {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_connect_timeout(Some(config.connect_timeout.0));
+        tcp.set_keepalive(Some(PING_INTERVAL));
         tcp.set_nodelay(true);
         let tls = hyper_rustls::HttpsConnectorBuilder::new().with_provider_and_native_roots(rustls::crypto::ring::default_provider())?;
         let connector = tls.https_or_http().enable_http1().enable_http2().wrap_connector(tcp);
         let http = HyperClient::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .timer(TokioTimer::new())
+            .pool_idle_timeout(POOL_IDLE)
             .pool_max_idle_per_host(config.max_in_flight)
+            .http2_keep_alive_interval(PING_INTERVAL)
+            .http2_keep_alive_timeout(PING_TIMEOUT)
+            .http2_keep_alive_while_idle(true)
             .build(connector);
         Ok(Self {
             http,
             base: config.base_url.clone(),
+            queue_timeout: config.queue_timeout.0,
+            connect_timeout: config.connect_timeout.0,
             timeout: config.timeout.0,
             in_flight: Arc::new(Semaphore::new(config.max_in_flight)),
             rate: Arc::new(clock.bucket(config.rate)),
@@ -147,35 +165,43 @@ impl Client {
         })
     }
 
-    /// Gets a path below the base URL, with its query, both already encoded. Ends within the configured time.
-    pub async fn get(&self, path_and_query: &str, context: &Context) -> Outcome {
-        let deadline = Instant::now() + self.timeout;
-        let Ok(permit) = timeout_at(deadline, self.room()).await else { return Outcome::NotSent(NotSent::Crowded) };
-        let sent = Instant::now();
-        let exchange = async {
-            let response = self.http.request(self.request(path_and_query, context)).await;
-            let elapsed = sent.elapsed();
-            match response {
-                Ok(response) => read(response, elapsed).await,
-                Err(error) if error.is_connect() => Outcome::NotSent(NotSent::Unreachable),
-                Err(error) => {
-                    tracing::debug!(%error, "an exchange with the upstream was cut");
-                    Outcome::Unknown(Lost::Cut)
-                }
+    /// Waits for a place. Whoever wants to pay takes one first: no money is held while it queues.
+    pub async fn place(&self) -> Result<Place, NotSent> {
+        let place = async {
+            let permit = Arc::clone(&self.in_flight).acquire_owned().await.expect("the semaphore is never closed");
+            while let Err(until) = self.rate.check() {
+                sleep(until.wait_time_from(governor::clock::Clock::now(&self.clock))).await;
             }
+            Place { _permit: permit }
         };
-        let outcome = timeout_at(deadline, exchange).await.unwrap_or(Outcome::Unknown(Lost::TimedOut));
-        drop(permit);
-        outcome
+        timeout(self.queue_timeout, place).await.map_err(|_| NotSent::Crowded)
     }
 
-    /// Waits for a place among the requests in flight, and for the rate to allow one more.
-    async fn room(&self) -> tokio::sync::SemaphorePermit<'_> {
-        let permit = self.in_flight.acquire().await.expect("the semaphore is never closed");
-        while let Err(until) = self.rate.check() {
-            sleep(until.wait_time_from(governor::clock::Clock::now(&self.clock))).await;
+    /// Gets a path below the base URL, with its query, both already encoded. Ends within the configured time.
+    pub async fn get(&self, _place: Place, path_and_query: &str, context: &Context) -> Outcome {
+        let mut request = self.request(path_and_query, context);
+        let connection = capture_connection(&mut request);
+        let sent = Instant::now();
+        let exchange = async {
+            let response = self.http.request(request).await?;
+            Ok(read(response, sent.elapsed()).await)
+        };
+        let ended: Result<Outcome, Ended> = tokio::select! {
+            answered = exchange => answered.map_err(Ended::Broken),
+            () = stalled(connection.clone(), self.connect_timeout) => Err(Ended::Stalled),
+            () = sleep(self.timeout) => Err(Ended::TimedOut),
+        };
+        // The client notes the connection before it writes a byte to it. Without one, nothing was sent.
+        let met = connection.connection_metadata().is_some();
+        match ended {
+            Ok(outcome) => outcome,
+            Err(Ended::Broken(error)) if met && !error.is_connect() => {
+                tracing::debug!(%error, "an exchange with the upstream was cut");
+                Outcome::Unknown(Lost::Cut)
+            }
+            Err(Ended::Stalled | Ended::TimedOut) if met => Outcome::Unknown(Lost::TimedOut),
+            Err(_) => Outcome::NotSent(NotSent::Unreachable),
         }
-        permit
     }
 
     fn request(&self, path_and_query: &str, context: &Context) -> Request<Empty<Bytes>> {
@@ -196,14 +222,28 @@ impl Client {
     }
 }
 
+/// How an exchange ended without an answer.
+enum Ended {
+    Broken(hyper_util::client::legacy::Error),
+    Stalled,
+    TimedOut,
+}
+
+/// Ready if there is no connection, its TLS handshake included, within `limit`.
+async fn stalled(mut connection: CaptureConnection, limit: Duration) {
+    if timeout(limit, connection.wait_for_connection_metadata()).await.is_ok() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// An answer that is encoded although that was not asked for, or longer than any answer is, has a status and no body that could be read.
 async fn read(response: Response<Incoming>, elapsed: Duration) -> Outcome {
     let (parts, body) = response.into_parts();
-    if parts.headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
-        return Outcome::Unknown(Lost::Unreadable);
-    }
+    let encoded = parts.headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity");
     let body = match Limited::new(body, MAX_BODY).collect().await {
+        Ok(_) if encoded => Bytes::new(),
         Ok(body) => body.to_bytes(),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => return Outcome::Unknown(Lost::Unreadable),
+        Err(error) if error.is::<LengthLimitError>() => Bytes::new(),
         Err(_) => return Outcome::Unknown(Lost::Cut),
     };
     let date = parts.headers.get(DATE).and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());

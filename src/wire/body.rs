@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt, Either, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Either, Full};
 use hyper::body::{Body as _, Incoming};
 use tokio::time::timeout;
 
@@ -33,19 +33,24 @@ pub enum Unread {
     Cut,
 }
 
-/// Reads a request's body to its end, so that what follows on the connection is the next request.
-pub async fn read(body: Incoming, limit: usize, time: Duration) -> Result<Bytes, Unread> {
+/// Reads a request's body to its end, so that what follows on the connection is the next request. Keeps nothing of it but its length.
+pub async fn drain(mut body: Incoming, limit: usize, time: Duration) -> Result<usize, Unread> {
     if body.is_end_stream() {
-        return Ok(Bytes::new());
+        return Ok(0);
     }
     // Before the first read, so that a client which waits for `100 Continue` is not asked for what is refused.
     if body.size_hint().lower() > limit as u64 {
         return Err(Unread::TooLong);
     }
-    match timeout(time, Limited::new(body, limit).collect()).await {
-        Err(_) => Err(Unread::TimedOut),
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Unread::TooLong),
-        Ok(Err(_)) => Err(Unread::Cut),
-    }
+    let reading = async {
+        let mut length = 0;
+        while let Some(frame) = body.frame().await {
+            length += frame.map_err(|_| Unread::Cut)?.data_ref().map_or(0, Bytes::len);
+            if length > limit {
+                return Err(Unread::TooLong);
+            }
+        }
+        Ok(length)
+    };
+    timeout(time, reading).await.unwrap_or(Err(Unread::TimedOut))
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -38,6 +38,8 @@ pub struct Problem {
     pub parameter: Option<&'static str>,
     /// What a client library shall do next.
     pub retry: Retry,
+    /// The methods that the path takes, where the request's is none of them (RFC 9110, 15.5.6).
+    pub allow: Option<String>,
     /// Facts for the `gateway` object.
     pub facts: Map<String, Value>,
 }
@@ -71,7 +73,16 @@ struct Source {
 impl Problem {
     /// An error without facts, retried by the client's own rules.
     pub fn new(status: StatusCode, code: impl Into<Cow<'static, str>>, title: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code: code.into(), title, detail: detail.into(), parameter: None, retry: Retry::Unsaid, facts: Map::new() }
+        Self {
+            status,
+            code: code.into(),
+            title,
+            detail: detail.into(),
+            parameter: None,
+            retry: Retry::Unsaid,
+            allow: None,
+            facts: Map::new(),
+        }
     }
 
     /// A request that is wrong whoever sends it and however often: status 400, Telnyx's code.
@@ -114,6 +125,9 @@ impl Problem {
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(allow) = self.allow.as_deref().and_then(|allow| HeaderValue::from_str(allow).ok()) {
+            headers.insert(ALLOW, allow);
+        }
         match self.retry {
             Retry::Unsaid => {}
             Retry::Never => drop(headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"))),

@@ -1,5 +1,7 @@
 //! Who asks: gateway keys, forwarded keys, no keys; whose enterprise, whose budget, whose copy.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
 use http::StatusCode;
 use reputation_gateway::auth::{KeyDigest, Mode};
@@ -227,9 +229,21 @@ async fn a_forwarded_key_that_telnyx_refuses_gets_telnyxs_401_and_nothing_is_kep
 #[tokio::test]
 async fn calls_of_two_forwarded_keys_for_one_number_are_two_calls() {
     let world = World::with(BUDGET, forward).await;
+    world.turn(Duration::from_hours(1));
     assert_eq!(world.fresh_as("key-one", STORED).await.outcome(), (200, "billed"));
     assert_eq!(world.fresh_as("key-two", STORED).await.outcome(), (200, "billed"));
     assert_eq!(world.charged(), "0.20");
+}
+
+#[tokio::test]
+async fn a_forwarded_call_that_may_have_been_paid_for_before_the_start_is_looked_for_first() {
+    let mut world = World::with(BUDGET, forward).await;
+    world.turn(Duration::from_hours(1));
+    assert_eq!(world.fresh_as("key-one", STORED).await.outcome(), (200, "billed"));
+    world.stop().await;
+    world.restart().await;
+    assert_eq!(world.fresh_as("key-one", STORED).await.outcome(), (200, "cooldown"));
+    assert_eq!(world.charged(), "0.10");
 }
 
 #[tokio::test]

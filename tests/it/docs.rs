@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use reputation_gateway::config::Config;
 use reputation_gateway::policy::decision::Decision;
-use reputation_gateway::sandbox::{self, Fault};
+use reputation_gateway::sandbox::Fault;
 use reputation_gateway::secret::Secret;
 
 use crate::harness::{Answer, World};
@@ -137,7 +137,7 @@ fn walk() -> Vec<Step> {
 async fn the_walk_of_the_readme_gives_what_it_shows() {
     let mut demo = Config::parse(DEMO, "demo.toml", []).expect("the demo's configuration");
     demo.upstream.api_key = Secret::Plain("sandbox".to_owned());
-    let world = World::of(demo, sandbox::Config::default()).await;
+    let world = World::as_configured(demo).await;
     let steps = walk();
     assert!(steps.len() > 10, "only {} commands were found", steps.len());
     for step in steps {

@@ -99,9 +99,10 @@ async fn a_call_of_unknown_outcome_is_not_sent_again() {
     for kind in [Kind::Reset, Kind::Status] {
         let world = World::new().await;
         world.fault(Fault::new(kind));
-        for _ in 0..3 {
+        for (billed, cost) in [("unknown", "0.10"), ("no", "0.00"), ("no", "0.00")] {
             let answer = world.fresh(UNCHECKED).await;
-            assert_eq!((answer.outcome(), answer.header("x-gateway-billed")), ((504, "outcome_unknown"), "unknown"), "{kind:?}");
+            assert_eq!(answer.outcome(), (504, "outcome_unknown"), "{kind:?}");
+            assert_eq!((answer.header("x-gateway-billed"), answer.header("x-gateway-cost-usd")), (billed, cost), "{kind:?}");
             assert_eq!((answer.code().as_str(), answer.header("x-should-retry")), ("outcome_unknown", "false"));
         }
         assert_eq!(world.charged(), "0.00", "{kind:?}");
@@ -109,6 +110,50 @@ async fn a_call_of_unknown_outcome_is_not_sent_again() {
         assert_eq!(world.fresh(UNCHECKED).await.outcome(), (200, "billed"), "{kind:?}");
         assert_eq!(world.charged(), "0.10", "{kind:?}");
     }
+}
+
+#[tokio::test]
+async fn what_may_have_been_paid_for_is_looked_for_before_it_is_paid_again() {
+    for restarted in [false, true] {
+        let mut world = World::new().await;
+        world.fault(Fault::new(Kind::StatusAfterBilling).query_contains("fresh=true"));
+        world.fault(Fault::new(Kind::Status).query_contains("filter"));
+        assert_eq!(world.fresh(UNCHECKED).await.outcome(), (504, "outcome_unknown"));
+        world.turn(3 * MINUTE);
+        if restarted {
+            world.stop().await;
+            world.restart().await;
+        }
+        assert_eq!(world.fresh(UNCHECKED).await.outcome(), (200, "recovered"), "restarted: {restarted}");
+        assert_eq!((world.charged().as_str(), world.charges().count), ("0.10", 1), "restarted: {restarted}");
+    }
+}
+
+#[tokio::test]
+async fn who_paid_is_told_so_also_when_the_copy_stands_in() {
+    let world = World::new().await;
+    world.read(STORED).await;
+    world.fault(Fault::new(Kind::Reset));
+    let answer = world.fresh(STORED).await;
+    assert_eq!(answer.outcome(), (200, "outcome_unknown"));
+    assert_eq!((answer.header("x-gateway-billed"), answer.header("x-gateway-cost-usd")), ("unknown", "0.10"));
+    assert_eq!(world.metric("reputation_gateway_budget_spent_usd{budget=\"all-day\"}").await, "0.1");
+    assert_eq!(world.metric("reputation_gateway_avoided_usd_total{cause=\"recovered\"}").await, "0");
+}
+
+#[tokio::test]
+async fn who_asks_for_fresh_data_does_not_take_what_a_plain_read_found_stored() {
+    let world = World::gated(BUDGET, |_| {}).await;
+    world.fault(Fault::new(Kind::IgnoreFilter));
+    let plain = async { world.read(STORED).await };
+    let fresh = async {
+        world.gate.reached(2).await;
+        let fresh = world.fresh(STORED);
+        tokio::join!(fresh, async { world.gate.open() }).0
+    };
+    let (plain, fresh) = tokio::join!(plain, fresh);
+    assert_eq!((plain.outcome(), fresh.outcome()), ((200, "miss"), (200, "billed")));
+    assert_eq!(world.charged(), "0.10");
 }
 
 #[tokio::test]

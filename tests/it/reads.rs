@@ -129,6 +129,19 @@ async fn with_the_upstream_gone_stale_answers_go_on_and_a_cold_read_is_a_502() {
 }
 
 #[tokio::test]
+async fn what_telnyx_refuses_is_not_answered_from_a_copy() {
+    let world = World::new().await;
+    world.read(STORED).await;
+    world.turn(2 * HOUR);
+    for status in [403_u16, 404] {
+        world.fault(Fault::new(Kind::Status).status(status.try_into().expect("a status")));
+        assert_eq!(world.read(STORED).await.outcome(), (status, "upstream_error"));
+    }
+    world.fault(Fault::new(Kind::Status));
+    assert_eq!(world.read(STORED).await.outcome(), (200, "stale"), "a failure is no refusal");
+}
+
+#[tokio::test]
 async fn when_the_list_does_not_tell_the_get_is_held_for_and_released_if_it_was_free() {
     let world = World::new().await;
     world.fault(Fault::new(Kind::IgnoreFilter));

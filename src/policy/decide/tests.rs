@@ -20,7 +20,7 @@ fn policy() -> Policy {
 }
 
 fn plain() -> Facts {
-    Facts { want: Want { may_bill: true, ..Want::default() }, may_fresh: true, ..Facts::default() }
+    Facts { want: Want { may_bill: true, ..Want::default() }, may_fresh: true, memory: Duration::MAX, ..Facts::default() }
 }
 
 fn fresh() -> Facts {
@@ -39,9 +39,9 @@ fn decided(facts: Facts) -> Action {
 fn a_plain_read_is_answered_from_what_is_at_hand_or_looks_at_the_list() {
     use Action::{Probe, Serve, ServeStale};
     for (at_hand, action) in [
-        (copy(Kind::Data, MINUTE), Serve(Decision::Hit)),
-        (copy(Kind::Null, MINUTE), Serve(Decision::Null)),
-        (copy(Kind::Missing, MINUTE), Serve(Decision::NotFound)),
+        (copy(Kind::Data, MINUTE), Serve(Decision::Hit, Source::Copy)),
+        (copy(Kind::Null, MINUTE), Serve(Decision::Null, Source::Copy)),
+        (copy(Kind::Missing, MINUTE), Serve(Decision::NotFound, Source::Copy)),
         (copy(Kind::Data, HOUR + MINUTE), ServeStale),
         (copy(Kind::Null, HOUR + MINUTE), Probe),
         (copy(Kind::Missing, HOUR + MINUTE), Probe),
@@ -57,13 +57,13 @@ fn a_plain_read_is_answered_from_what_is_at_hand_or_looks_at_the_list() {
 fn a_look_at_the_list_ends_a_plain_read_or_leads_to_its_first_touch() {
     let old = copy(Kind::Data, 2 * HOUR);
     for (probe, at_hand, action) in [
-        (Probe::Data(None), None, Action::Serve(Decision::Probe)),
-        (Probe::Data(None), old, Action::Serve(Decision::Revalidated)),
-        (Probe::Missing, None, Action::Serve(Decision::NotFound)),
+        (Probe::Data(None), None, Action::Serve(Decision::Probe, Source::Probe)),
+        (Probe::Data(None), old, Action::Serve(Decision::Revalidated, Source::Probe)),
+        (Probe::Missing, None, Action::Serve(Decision::NotFound, Source::Probe)),
         (Probe::Null, None, Action::Buy(Billable::FirstTouch)),
         (Probe::Inconclusive, None, Action::Buy(Billable::FirstTouch)),
         (Probe::Failed, None, Action::Refuse(Reason::Upstream)),
-        (Probe::Failed, old, Action::Serve(Decision::Stale)),
+        (Probe::Failed, old, Action::Serve(Decision::Stale, Source::Copy)),
         (Probe::Failed, copy(Kind::Data, 26 * HOUR), Action::Refuse(Reason::Upstream)),
     ] {
         assert_eq!(decided(Facts { probe: Some(probe), copy: at_hand, ..plain() }), action, "{probe:?} {at_hand:?}");
@@ -73,11 +73,11 @@ fn a_look_at_the_list_ends_a_plain_read_or_leads_to_its_first_touch() {
 #[test]
 fn a_null_that_was_paid_for_is_not_paid_for_again() {
     let null = Facts { probe: Some(Probe::Null), ..plain() };
-    assert_eq!(decided(Facts { paid_ago: Some(5 * HOUR), ..null }), Action::Serve(Decision::Null));
+    assert_eq!(decided(Facts { paid_ago: Some(5 * HOUR), ..null }), Action::Serve(Decision::Null, Source::Probe));
     assert_eq!(decided(Facts { paid_ago: Some(7 * HOUR), ..null }), Action::Buy(Billable::FirstTouch));
     assert_eq!(decided(Facts { unknown_ago: Some(MINUTE), ..null }), Action::Refuse(Reason::OutcomeUnknown));
     let free = Policy { first_touch: FirstTouch::Free, ..policy() };
-    assert_eq!(decide(&null, &free), Action::Serve(Decision::Null));
+    assert_eq!(decide(&null, &free), Action::Serve(Decision::Null, Source::Probe));
 }
 
 #[test]
@@ -85,8 +85,8 @@ fn fresh_keeps_money_in_the_order_of_the_table() {
     let old = copy(Kind::Data, MINUTE);
     let young = Some(Copy { data_age: Some(MINUTE), ..old.expect("a copy") });
     let everything = Facts { may_fresh: false, copy: young, in_flight: true, unknown_ago: Some(MINUTE), ..fresh() };
-    assert_eq!(decided(everything), Action::Serve(Decision::NotPermitted));
-    assert_eq!(decided(Facts { may_fresh: true, ..everything }), Action::Serve(Decision::Cooldown));
+    assert_eq!(decided(everything), Action::Serve(Decision::NotPermitted, Source::Copy));
+    assert_eq!(decided(Facts { may_fresh: true, ..everything }), Action::Serve(Decision::Cooldown, Source::Copy));
     assert_eq!(decided(Facts { may_fresh: true, copy: old, ..everything }), Action::Join);
     assert_eq!(decided(Facts { may_fresh: true, copy: old, in_flight: false, ..everything }), Action::Probe);
     assert_eq!(decided(Facts { copy: old, ..fresh() }), Action::Buy(Billable::Fresh));
@@ -97,36 +97,61 @@ fn fresh_keeps_money_in_the_order_of_the_table() {
 fn an_unknown_outcome_is_recovered_by_newer_data_and_else_bars_another_call() {
     let unknown = Facts { unknown_ago: Some(MINUTE), copy: None, ..fresh() };
     let probed = |probe| Facts { probe: Some(probe), ..unknown };
-    assert_eq!(decided(probed(Probe::Data(Some(MINUTE)))), Action::Serve(Decision::Recovered));
-    assert_eq!(decided(probed(Probe::Data(Some(3 * HOUR)))), Action::Refuse(Reason::OutcomeUnknown));
+    assert_eq!(decided(probed(Probe::Data(Some(MINUTE)))), Action::Serve(Decision::Recovered, Source::Probe));
+    assert_eq!(decided(probed(Probe::Data(Some(3 * HOUR)))), Action::Serve(Decision::OutcomeUnknown, Source::Probe));
     assert_eq!(decided(probed(Probe::Failed)), Action::Refuse(Reason::OutcomeUnknown));
-    assert_eq!(decided(Facts { unknown_ago: Some(3 * MINUTE), ..unknown }), Action::Buy(Billable::Fresh));
+    let later = Facts { unknown_ago: Some(3 * MINUTE), ..unknown };
+    assert_eq!(decided(later), Action::Probe, "what may have been paid for is looked for before it is paid for");
+    assert_eq!(decided(Facts { probe: Some(Probe::Data(Some(3 * HOUR))), ..later }), Action::Buy(Billable::Fresh));
+    assert_eq!(decided(Facts { probe: Some(Probe::Failed), ..later }), Action::Buy(Billable::Fresh));
     let impatient = Policy { min_age: Duration::ZERO, ..policy() };
-    assert_eq!(decide(&probed(Probe::Data(Some(MINUTE))), &impatient), Action::Serve(Decision::Recovered));
+    assert_eq!(decide(&probed(Probe::Data(Some(MINUTE))), &impatient), Action::Serve(Decision::Recovered, Source::Probe));
 }
 
 #[test]
 fn what_was_paid_for_and_lost_is_read_for_nothing() {
     let paid = Facts { paid_ago: Some(MINUTE), ..fresh() };
     assert_eq!(decided(paid), Action::Probe);
-    assert_eq!(decided(Facts { probe: Some(Probe::Data(None)), ..paid }), Action::Serve(Decision::Cooldown));
-    assert_eq!(decided(Facts { probe: Some(Probe::Null), ..paid }), Action::Serve(Decision::Cooldown));
+    assert_eq!(decided(Facts { probe: Some(Probe::Data(None)), ..paid }), Action::Serve(Decision::Cooldown, Source::Probe));
+    assert_eq!(decided(Facts { probe: Some(Probe::Null), ..paid }), Action::Serve(Decision::Cooldown, Source::Probe));
     assert_eq!(decided(Facts { probe: Some(Probe::Failed), ..paid }), Action::Refuse(Reason::Upstream));
     assert_eq!(decided(Facts { paid_ago: Some(2 * HOUR), ..paid }), Action::Buy(Billable::Fresh));
+}
+
+#[test]
+fn who_cannot_remember_looks_before_paying() {
+    let young = Facts { memory: MINUTE, ..fresh() };
+    assert_eq!(decided(young), Action::Probe);
+    assert_eq!(decided(Facts { probe: Some(Probe::Data(Some(MINUTE))), ..young }), Action::Serve(Decision::Cooldown, Source::Probe));
+    assert_eq!(decided(Facts { probe: Some(Probe::Data(Some(2 * HOUR))), ..young }), Action::Buy(Billable::Fresh));
+}
+
+#[test]
+fn an_inconclusive_look_opens_no_way_round_the_bars() {
+    let paid_and_unknown = Facts { paid_ago: Some(30 * MINUTE), unknown_ago: Some(MINUTE), probe: Some(Probe::Inconclusive), ..fresh() };
+    assert_eq!(decided(paid_and_unknown), Action::Refuse(Reason::OutcomeUnknown));
+    let paid_null = Facts { paid_ago: Some(HOUR), copy: copy(Kind::Null, MINUTE), probe: Some(Probe::Inconclusive), ..plain() };
+    assert_eq!(decided(paid_null), Action::Serve(Decision::Null, Source::Copy));
+}
+
+#[test]
+fn a_copy_does_not_stand_in_for_what_telnyx_refuses() {
+    let old = Facts { copy: copy(Kind::Data, 2 * HOUR), probe: Some(Probe::Refused), ..plain() };
+    assert_eq!(decided(old), Action::Refuse(Reason::Upstream));
 }
 
 #[test]
 fn the_callers_own_age_makes_a_longer_cooldown_and_never_a_shorter_one() {
     let old = copy(Kind::Data, MINUTE);
     let aged = |hours: u64| Facts { want: Want { max_age: Some(Duration::from_hours(hours)), ..fresh().want }, copy: old, ..fresh() };
-    assert_eq!(decided(aged(3)), Action::Serve(Decision::Cooldown));
+    assert_eq!(decided(aged(3)), Action::Serve(Decision::Cooldown, Source::Copy));
     assert_eq!(decided(aged(0)), Action::Buy(Billable::Fresh));
 }
 
 #[test]
 fn a_refusal_is_answered_from_the_copy_unless_somebody_wants_the_error() {
     let refused = Facts { refused: Some(Reason::BudgetExhausted), copy: copy(Kind::Data, MINUTE), ..fresh() };
-    assert_eq!(decided(refused), Action::Serve(Decision::BudgetExhausted));
+    assert_eq!(decided(refused), Action::Serve(Decision::BudgetExhausted, Source::Copy));
     assert_eq!(decided(Facts { copy: None, ..refused }), Action::Refuse(Reason::BudgetExhausted));
     let strict = Facts { want: Want { strict: true, ..refused.want }, ..refused };
     assert_eq!(decided(strict), Action::Refuse(Reason::BudgetExhausted));
@@ -140,7 +165,7 @@ fn a_refusal_is_answered_from_the_copy_unless_somebody_wants_the_error() {
 fn a_request_that_may_not_bill_gets_what_is_free() {
     let free = Facts { want: Want { fresh: true, may_bill: false, no_cache: true, ..Want::default() }, ..plain() };
     assert_eq!(decided(Facts { copy: copy(Kind::Data, MINUTE), ..free }), Action::Probe);
-    assert_eq!(decided(Facts { probe: Some(Probe::Null), ..free }), Action::Serve(Decision::Null));
+    assert_eq!(decided(Facts { probe: Some(Probe::Null), ..free }), Action::Serve(Decision::Null, Source::Probe));
     assert_eq!(decided(Facts { probe: Some(Probe::Inconclusive), ..free }), Action::Refuse(Reason::Upstream));
 }
 
@@ -155,7 +180,7 @@ fn any_copy() -> impl Strategy<Value = Copy> {
 
 fn any_probe() -> impl Strategy<Value = Probe> {
     let data = proptest::option::of(ages()).prop_map(Probe::Data);
-    prop_oneof![data, Just(Probe::Null), Just(Probe::Missing), Just(Probe::Inconclusive), Just(Probe::Failed)]
+    prop_oneof![data, Just(Probe::Null), Just(Probe::Missing), Just(Probe::Inconclusive), Just(Probe::Refused), Just(Probe::Failed)]
 }
 
 prop_compose! {
@@ -172,9 +197,10 @@ prop_compose! {
         copy in proptest::option::of(any_copy()),
         paid_ago in proptest::option::of(ages()),
         unknown_ago in proptest::option::of(ages()),
+        memory in ages(),
     ) -> Facts {
         let [may_fresh, in_flight] = flags;
-        Facts { want, may_fresh, copy, paid_ago, unknown_ago, in_flight, probe: None, refused: None }
+        Facts { want, may_fresh, copy, paid_ago, unknown_ago, memory, in_flight, probe: None, refused: None }
     }
 }
 
@@ -195,12 +221,17 @@ proptest! {
                     prop_assert!(operation == Billable::FirstTouch || facts.want.fresh && facts.may_fresh);
                     if operation == Billable::Fresh {
                         prop_assert!(facts.paid_ago.is_none_or(|ago| ago >= policy.min_age));
-                        prop_assert!(facts.unknown_ago.is_none_or(|ago| ago >= policy.unknown_window));
                     }
+                    prop_assert!(facts.unknown_ago.is_none_or(|ago| ago >= policy.unknown_window));
+                    prop_assert!(facts.probe.is_some() || facts.unknown_ago.is_none(), "paid again without a look");
                     facts.refused = Some(Reason::BudgetExhausted);
                 }
-                Action::Serve(_) => {
-                    prop_assert!(facts.copy.is_some() || facts.probe.is_some(), "nothing to serve: {facts:?}");
+                Action::Serve(_, Source::Copy) => {
+                    prop_assert!(facts.copy.is_some(), "no copy to serve: {facts:?}");
+                    break;
+                }
+                Action::Serve(_, Source::Probe) => {
+                    prop_assert!(matches!(facts.probe, Some(Probe::Data(_) | Probe::Null | Probe::Missing)), "no look to serve: {facts:?}");
                     break;
                 }
                 Action::ServeStale => {
