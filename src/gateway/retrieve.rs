@@ -97,9 +97,15 @@ impl Gateway {
 
     /// Gathers what is known of the number now.
     fn course(&self, ask: &Ask) -> Course {
+        let (calls, copy, in_flight) = loop {
+            let (calls, copy) = (self.calls.of(&ask.key), self.cache.get(&ask.key));
+            let in_flight = self.0.purchases.follow(&ask.key).is_some();
+            // A purchase that ended meanwhile would look like one that is neither under way nor clear.
+            if self.calls.of(&ask.key) == calls {
+                break (calls, copy, in_flight);
+            }
+        };
         let now = self.clock.elapsed();
-        let copy = self.cache.get(&ask.key);
-        let calls = self.calls.of(&ask.key);
         let since = |at: Option<Duration>| at.map(|at| now.saturating_sub(at));
         let facts = Facts {
             want: ask.want,
@@ -107,7 +113,7 @@ impl Gateway {
             copy: copy.as_ref().map(|copy| copy.facts(now)),
             paid_ago: since(calls.paid),
             unknown_ago: since(calls.unknown),
-            in_flight: self.0.purchases.follow(&ask.key).is_some(),
+            in_flight,
             probe: None,
             refused: None,
         };
