@@ -5,6 +5,7 @@ use std::net::{AddrParseError, IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use http::StatusCode;
@@ -24,6 +25,9 @@ use crate::units::OneOrMany;
 
 /// The configuration of `serve --sandbox` without a file.
 const DEMO: &str = include_str!("../config/demo.toml");
+
+/// A gateway that takes longer to say that it is ready is not.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What sysexits.h calls a configuration error.
 const EX_CONFIG: u8 = 78;
@@ -260,7 +264,8 @@ fn health(source: &Source, admin_listen: Option<SocketAddr>) -> Result<(), Faile
     if address.ip().is_unspecified() {
         address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
     }
-    let status = runtime(1)?.block_on(ready_status(address)).map_err(|error| Failed::NotReady(format!("{address}: {error}")))?;
+    let answered = runtime(1)?.block_on(async { tokio::time::timeout(HEALTH_TIMEOUT, ready_status(address)).await });
+    let status = answered.map_err(Into::into).flatten().map_err(|error| Failed::NotReady(format!("{address}: {error}")))?;
     if status == StatusCode::OK { Ok(()) } else { Err(Failed::NotReady(format!("{address} answers {status}"))) }
 }
 
@@ -273,16 +278,16 @@ async fn ready_status(address: SocketAddr) -> Result<StatusCode, Box<dyn std::er
     Ok(sender.send_request(request).await?.status())
 }
 
-/// Ready on the first SIGTERM or SIGINT. SIGHUP, which other servers reload on, does not end the process.
+/// Ready on the first SIGTERM or SIGINT. SIGHUP, which would end the process in the middle of a billed call, is only noted.
 fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut hangup = signal(SignalKind::hangup())?;
     Ok(async move {
         loop {
             tokio::select! {
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
-                Some(()) = hangup.recv() => tracing::warn!("SIGHUP: the configuration is read at the start only; restart to change it"),
+                _ = terminate.recv() => return,
+                _ = interrupt.recv() => return,
+                Some(()) = hangup.recv() => tracing::warn!("SIGHUP changes nothing: a new configuration needs a restart"),
             }
         }
     })

@@ -90,9 +90,15 @@ impl Gateway {
 
     /// Gathers what is known of the number now.
     fn course(&self, ask: &Ask) -> Course {
+        let (calls, copy, in_flight) = loop {
+            let (calls, copy) = (self.0.calls.of(&ask.key), self.0.cache.get(&ask.key));
+            let in_flight = self.0.purchases.follow(&ask.key).is_some();
+            // A purchase that ended meanwhile would look like one that is neither under way nor clear.
+            if self.0.calls.of(&ask.key) == calls {
+                break (calls, copy, in_flight);
+            }
+        };
         let now = self.0.clock.elapsed();
-        let copy = self.0.cache.get(&ask.key);
-        let calls = self.0.calls.of(&ask.key);
         let since = |at: Option<Duration>| at.map(|at| now.saturating_sub(at));
         let facts = Facts {
             want: ask.want,
@@ -101,7 +107,7 @@ impl Gateway {
             paid_ago: since(calls.paid),
             unknown_ago: since(calls.unknown),
             memory: self.memory(ask.key.partition),
-            in_flight: self.0.purchases.follow(&ask.key).is_some(),
+            in_flight,
             probe: None,
             refused: None,
         };

@@ -60,9 +60,7 @@ async fn a_plain_read_joins_a_call_under_way() {
     let world = World::new().await;
     world.fault(Fault::new(Kind::Latency).query_contains("fresh=true").delay(Duration::from_millis(200)));
     let (bought, joined) = tokio::join!(world.fresh(UNCHECKED), async {
-        while world.sent() == 0 {
-            tokio::task::yield_now().await;
-        }
+        world.reached(1).await;
         world.read(UNCHECKED).await
     });
     assert_eq!((bought.outcome(), joined.outcome()), ((200, "billed"), (200, "collapsed")));
@@ -143,15 +141,13 @@ async fn who_paid_is_told_so_also_when_the_copy_stands_in() {
 
 #[tokio::test]
 async fn who_asks_for_fresh_data_does_not_take_what_a_plain_read_found_stored() {
-    let world = World::gated(BUDGET, |_| {}).await;
+    let world = World::new().await;
     world.fault(Fault::new(Kind::IgnoreFilter));
-    let plain = async { world.read(STORED).await };
-    let fresh = async {
-        world.gate.reached(2).await;
-        let fresh = world.fresh(STORED);
-        tokio::join!(fresh, async { world.gate.open() }).0
-    };
-    let (plain, fresh) = tokio::join!(plain, fresh);
+    world.fault(Fault::new(Kind::Latency).path_contains("/numbers/").delay(Duration::from_millis(200)));
+    let (plain, fresh) = tokio::join!(world.read(STORED), async {
+        world.reached(2).await;
+        world.fresh(STORED).await
+    });
     assert_eq!((plain.outcome(), fresh.outcome()), ((200, "miss"), (200, "billed")));
     assert_eq!(world.charged(), "0.10");
 }

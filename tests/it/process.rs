@@ -97,6 +97,22 @@ async fn a_signal_right_after_the_ready_line_is_a_clean_end() {
 }
 
 #[tokio::test]
+async fn sighup_does_not_end_it() {
+    let gateway = Process::start(&DEMO);
+    gateway.signal("-HUP");
+    gateway.terminate();
+    assert_eq!(gateway.ended().await.status.code(), Some(0));
+}
+
+#[tokio::test]
+async fn health_does_not_wait_for_a_listener_that_says_nothing() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = silent.local_addr().expect("an address").to_string();
+    let (code, why) = said(&["health", "--admin-listen", &address]);
+    assert!(code == Some(1) && why.contains("not ready"), "{code:?} {why}");
+}
+
+#[tokio::test]
 async fn a_crash_loses_no_usage_and_pays_for_nothing_twice() {
     let place = Place::new("0.30").await;
     let gateway = place.serve();
