@@ -259,3 +259,6 @@ impl BaseUrl {
         Uri::from_parts(parts).expect("a base URL has a scheme and an authority")
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,16 +28,18 @@ async fn a_fresh_answer_is_billed_once_and_then_young_enough() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_callers_of_one_number_half_of_whom_leave_pay_once() {
-    let world = World::new().await;
-    world.fault(Fault::new(Kind::Latency).delay(Duration::from_millis(300)));
-    let leaving = join_all((0..100).map(|_| async {
-        // Gives up long before the answer can be there.
-        let left = tokio::time::timeout(Duration::from_millis(100), world.fresh(STORED)).await;
-        assert!(left.is_err(), "answered before the upstream was");
-    }));
-    let staying = join_all((0..100).map(|_| world.fresh(STORED)));
-    let (_, answers) = tokio::join!(leaving, staying);
-    for answer in &answers {
+    let world = World::gated(BUDGET, |_| {}).await;
+    world.gate.close();
+    let path = format!("/v2/reputation/numbers/{STORED}?fresh=true");
+    let mut callers: Vec<_> = (0..200).map(|_| tokio::spawn(world.ask(&path).send())).collect();
+    world.reached(1).await;
+    for leaving in callers.drain(..100) {
+        leaving.abort();
+        assert!(leaving.await.is_err_and(|left| left.is_cancelled()), "answered before the upstream was");
+    }
+    world.gate.open();
+    for answer in join_all(callers).await {
+        let answer = answer.expect("nothing panics");
         assert_eq!(answer.status, 200);
         assert!(["billed", "collapsed", "cooldown"].contains(&answer.header("x-gateway-decision")), "{answer:?}");
     }
@@ -46,11 +48,13 @@ async fn two_hundred_callers_of_one_number_half_of_whom_leave_pay_once() {
 
 #[tokio::test]
 async fn a_caller_who_leaves_neither_cancels_nor_repeats_the_call() {
-    let world = World::new().await;
-    world.fault(Fault::new(Kind::Latency).delay(Duration::from_millis(200)));
-    let left = tokio::time::timeout(Duration::from_millis(50), world.fresh(UNCHECKED)).await;
-    assert!(left.is_err(), "answered before the upstream was");
-    let later = world.fresh(UNCHECKED).await;
+    let world = World::gated(BUDGET, |_| {}).await;
+    world.gate.close();
+    let leaving = tokio::spawn(world.ask(&format!("/v2/reputation/numbers/{UNCHECKED}?fresh=true")).send());
+    world.reached(1).await;
+    leaving.abort();
+    assert!(leaving.await.is_err_and(|left| left.is_cancelled()), "answered before the upstream was");
+    let (later, ()) = tokio::join!(world.fresh(UNCHECKED), async { world.gate.open() });
     assert!(["collapsed", "cooldown"].contains(&later.header("x-gateway-decision")), "{later:?}");
     assert_eq!(world.charged(), "0.10");
 }
@@ -58,7 +62,7 @@ async fn a_caller_who_leaves_neither_cancels_nor_repeats_the_call() {
 #[tokio::test]
 async fn a_plain_read_joins_a_call_under_way() {
     let world = World::new().await;
-    world.fault(Fault::new(Kind::Latency).query_contains("fresh=true").delay(Duration::from_millis(200)));
+    world.fault(Fault::new(Kind::Latency).query_contains("fresh=true").delay(Duration::from_secs(1)));
     let (bought, joined) = tokio::join!(world.fresh(UNCHECKED), async {
         world.reached(1).await;
         world.read(UNCHECKED).await
@@ -143,7 +147,7 @@ async fn who_paid_is_told_so_also_when_the_copy_stands_in() {
 async fn who_asks_for_fresh_data_does_not_take_what_a_plain_read_found_stored() {
     let world = World::new().await;
     world.fault(Fault::new(Kind::IgnoreFilter));
-    world.fault(Fault::new(Kind::Latency).path_contains("/numbers/").delay(Duration::from_millis(200)));
+    world.fault(Fault::new(Kind::Latency).path_contains("/numbers/").delay(Duration::from_secs(1)));
     let (plain, fresh) = tokio::join!(world.read(STORED), async {
         world.reached(2).await;
         world.fresh(STORED).await

@@ -1,0 +1,84 @@
+//! How a request can end, against listeners that misbehave.
+
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use super::*;
+
+fn client(base_url: &str) -> Client {
+    let millis = |millis| crate::units::Span(Duration::from_millis(millis));
+    let config = Config {
+        base_url: base_url.parse().expect("a URL"),
+        connect_timeout: millis(100),
+        timeout: millis(300),
+        queue_timeout: millis(50),
+        max_in_flight: 1,
+        ..Config::default()
+    };
+    Client::new(&config, &Clock::system()).expect("certificates")
+}
+
+async fn asked(client: &Client) -> Outcome {
+    let key = HeaderValue::from_static("Bearer key");
+    let context = Context { credential: Credential::Own(key), request_id: HeaderValue::from_static("1"), traceparent: None };
+    client.get(client.place().await.expect("a place"), "/x", &context).await
+}
+
+/// Listens, answers each connection with these bytes once some have come, and then ends it, or stays.
+async fn upstream(answer: &'static [u8], stays: bool) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = [0; 4096];
+            if stream.read(&mut head).await.is_ok() && stream.write_all(answer).await.is_ok() && stays {
+                open.push(stream);
+            }
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_connection_that_is_refused_or_whose_handshake_stalls_has_sent_nothing() {
+    let free = TcpListener::bind("127.0.0.1:0").await.expect("a free port").local_addr().expect("an address");
+    let refused = asked(&client(&format!("http://{free}/v2"))).await;
+    assert!(matches!(refused, Outcome::NotSent(NotSent::Unreachable)), "{refused:?}");
+    let silent = upstream(b"", true).await;
+    let stalled = asked(&client(&format!("https://{silent}/v2"))).await;
+    assert!(matches!(stalled, Outcome::NotSent(NotSent::Unreachable)), "{stalled:?}");
+    let garbled = upstream(b"no TLS", false).await;
+    let refused = asked(&client(&format!("https://{garbled}/v2"))).await;
+    assert!(matches!(refused, Outcome::NotSent(NotSent::Unreachable)), "{refused:?}");
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_come_or_breaks_off_leaves_the_outcome_unknown() {
+    let silent = upstream(b"", true).await;
+    let late = asked(&client(&format!("http://{silent}/v2"))).await;
+    assert!(matches!(late, Outcome::Unknown(Lost::TimedOut)), "{late:?}");
+    for cut in [&b""[..], b"HTTP/1.1 200", b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{}"] {
+        let broken = upstream(cut, false).await;
+        let outcome = asked(&client(&format!("http://{broken}/v2"))).await;
+        assert!(matches!(outcome, Outcome::Unknown(Lost::Cut)), "{outcome:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_in_an_encoding_nobody_asked_for_has_a_status_and_no_body() {
+    let encoded = upstream(b"HTTP/1.1 422 X\r\ncontent-encoding: gzip\r\ncontent-length: 2\r\n\r\nxx", false).await;
+    let Outcome::Answered(answer) = asked(&client(&format!("http://{encoded}/v2"))).await else { panic!("no answer") };
+    assert_eq!((answer.status.as_u16(), answer.body.len()), (422, 0));
+}
+
+#[tokio::test]
+async fn who_finds_no_place_in_time_has_sent_nothing() {
+    let client = client("http://127.0.0.1:9/v2");
+    let place = client.place().await.expect("the only place");
+    assert!(matches!(client.place().await, Err(NotSent::Crowded)));
+    drop(place);
+    assert!(client.place().await.is_ok());
+}
