@@ -227,7 +227,7 @@ fn fresh(facts: &Facts, policy: &Policy) -> Action {
         _ if barred(facts, policy) => refuse(Reason::OutcomeUnknown, facts, policy),
         Some(Probe::Missing) if paid => Action::Serve(Decision::NotFound, Source::Probe),
         Some(Probe::Inconclusive) if paid => Action::Buy(Billable::FirstTouch),
-        Some(_) if paid => refuse(Reason::Upstream, facts, policy),
+        Some(Probe::Failed | Probe::Refused) => refuse(Reason::Upstream, facts, policy),
         _ => Action::Buy(Billable::Fresh),
     }
 }

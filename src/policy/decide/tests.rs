@@ -103,7 +103,7 @@ fn an_unknown_outcome_is_recovered_by_newer_data_and_else_bars_another_call() {
     let later = Facts { unknown_ago: Some(3 * MINUTE), ..unknown };
     assert_eq!(decided(later), Action::Probe, "what may have been paid for is looked for before it is paid for");
     assert_eq!(decided(Facts { probe: Some(Probe::Data(Some(3 * HOUR))), ..later }), Action::Buy(Billable::Fresh));
-    assert_eq!(decided(Facts { probe: Some(Probe::Failed), ..later }), Action::Buy(Billable::Fresh));
+    assert_eq!(decided(Facts { probe: Some(Probe::Failed), ..later }), Action::Refuse(Reason::Upstream));
     let impatient = Policy { min_age: Duration::ZERO, ..policy() };
     assert_eq!(decide(&probed(Probe::Data(Some(MINUTE))), &impatient), Action::Serve(Decision::Recovered, Source::Probe));
 }
