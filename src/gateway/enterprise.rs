@@ -59,7 +59,7 @@ impl Gateway {
         }
         let context = self.context(identity, None, visit)?;
         let asked =
-            visit.waiting_for(self, self.free("/enterprises?page%5Bnumber%5D=1&page%5Bsize%5D=2", Operation::Enterprises, &context)).await;
+            visit.waiting_for(self.free("/enterprises?page%5Bnumber%5D=1&page%5Bsize%5D=2", Operation::Enterprises, &context)).await;
         let answer = asked.map_err(|failure| refusal::failed(&failure))?;
         match record::enterprises(&answer.body).as_deref() {
             Ok([enterprise]) => {

@@ -37,7 +37,7 @@ impl Gateway {
         }
         let begun = self.0.clock.elapsed();
         let path = format!("/enterprises/{enterprise}/reputation/numbers?{}", page.query);
-        let asked = visit.waiting_for(self, self.free(&path, Operation::List, context)).await;
+        let asked = visit.waiting_for(self.free(&path, Operation::List, context)).await;
         let answer = asked.map_err(|failure| refusal::failed(&failure))?;
         let own = |items: &Vec<Item>| items.iter().all(|item| item.record.enterprise_id == enterprise);
         let Some(items) = record::list(&answer.body).ok().filter(own) else { return Err(refusal::failed(&Failure::Invalid)) };

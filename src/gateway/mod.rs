@@ -130,7 +130,7 @@ impl Gateway {
             Ok(length) => self.respond(&head, *length, &mut visit).await,
             Err(unread) => Err(refusal::unread_body(*unread)),
         };
-        visit.end(self, &head, answered.unwrap_or_else(|refusal| *refusal), read.is_err())
+        visit.end(&head, answered.unwrap_or_else(|refusal| *refusal), read.is_err())
     }
 
     /// Target, caller, operation; what follows is the operation's own.

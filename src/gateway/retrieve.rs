@@ -58,7 +58,7 @@ impl Gateway {
                 }
                 Action::Refuse(reason) => return Err(self.refuse(reason, &course)),
                 Action::Probe => {
-                    let look = visit.waiting_for(self, self.look(ask).landed()).await;
+                    let look = visit.waiting_for(self.look(ask).landed()).await;
                     course.looked(look.unwrap_or_else(|_| Arc::new(Look::Failed(Failure::Lost(Lost::Cut)))));
                     continue;
                 }
@@ -69,7 +69,7 @@ impl Gateway {
                 Action::Buy(operation) => (self.board(ask, operation, course.calls), Some(operation)),
             };
             let landed = match boarded {
-                Some((flight, part)) => visit.waiting_for(self, flight.landed()).await.ok().map(|landing| (landing, part)),
+                Some((flight, part)) => visit.waiting_for(flight.landed()).await.ok().map(|landing| (landing, part)),
                 None => None,
             };
             match landed {

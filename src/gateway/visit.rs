@@ -9,8 +9,8 @@ use http::request::Parts;
 use http::{Method, Response};
 use uuid::Uuid;
 
-use super::Gateway;
 use super::answer::{Answer, Bill};
+use super::{Gateway, Shared};
 use crate::auth::{ANONYMOUS, Identity};
 use crate::policy::decision::Decision;
 use crate::telnyx::{EnterpriseId, Operation, PhoneNumber};
@@ -20,9 +20,15 @@ use crate::wire::body::Body;
 /// A longer or stranger id of the caller's is replaced by one of ours.
 const LONGEST_REQUEST_ID: usize = 128;
 
-/// What is known of a request while it is being answered.
-#[derive(Debug)]
+/// What Nginx logs for a caller who left before the answer; no such status goes over the wire.
+const CLIENT_CLOSED_REQUEST: u16 = 499;
+
+/// What is known of a request while it is being answered. One that is dropped before its end was abandoned by its caller; it is
+/// counted and logged all the same.
 pub(super) struct Visit {
+    gateway: Gateway,
+    method: Method,
+    ended: bool,
     began: Duration,
     waited: Duration,
     request_id: HeaderValue,
@@ -38,6 +44,9 @@ impl Visit {
         let theirs = head.headers.get(REQUEST_ID).filter(|id| is_plain(id)).cloned();
         let ours = || HeaderValue::from_str(&Uuid::now_v7().simple().to_string()).expect("hexadecimal digits");
         Self {
+            gateway: gateway.clone(),
+            method: head.method.clone(),
+            ended: false,
             began: gateway.0.clock.elapsed(),
             waited: Duration::ZERO,
             request_id: theirs.unwrap_or_else(ours),
@@ -71,46 +80,44 @@ impl Visit {
     }
 
     /// Waits for something upstream, and leaves that wait out of the gateway's own share.
-    pub(super) async fn waiting_for<T>(&mut self, gateway: &Gateway, event: impl Future<Output = T>) -> T {
-        let began = gateway.0.clock.elapsed();
+    pub(super) async fn waiting_for<T>(&mut self, event: impl Future<Output = T>) -> T {
+        let began = self.gateway.0.clock.elapsed();
         let result = event.await;
-        self.waited += gateway.0.clock.elapsed().saturating_sub(began);
+        self.waited += self.gateway.0.clock.elapsed().saturating_sub(began);
         result
     }
 
-    /// Counts, logs, and makes the answer's bytes. `close`: the connection is out of step and must end.
-    pub(super) fn end(self, gateway: &Gateway, head: &Parts, answer: Answer, close: bool) -> Response<Body> {
-        let now = gateway.0.clock.elapsed();
-        let duration = now.saturating_sub(self.began);
-        let metrics = &gateway.0.metrics;
-        let operation = self.operation.as_str();
-        metrics.requests.with_label_values(&[operation, answer.decision.as_str(), &self.caller]).inc();
-        metrics.request_duration.with_label_values(&[operation]).observe(duration.as_secs_f64());
-        metrics.overhead.with_label_values(&[operation]).observe(duration.saturating_sub(self.waited).as_secs_f64());
+    /// Makes the answer's bytes, counts and logs. `close`: the connection is out of step and must end.
+    pub(super) fn end(mut self, head: &Parts, answer: Answer, close: bool) -> Response<Body> {
         if let Some(cause) = answer.avoided {
-            metrics.avoided.add(cause.as_str(), gateway.0.rules.prices.check);
+            self.gateway.0.metrics.avoided.add(cause.as_str(), self.gateway.0.rules.prices.check);
         }
         let (decision, bill) = (answer.decision, answer.bill);
-        let mut response = answer.into_response(&head.headers, &self.request_id, now);
+        let mut response = answer.into_response(&head.headers, &self.request_id, self.gateway.0.clock.elapsed());
         if close {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        self.log(gateway, &head.method, response.status().as_u16(), decision, bill, duration);
+        self.record(decision, bill, response.status().as_u16());
         response
     }
 
-    /// The one line that each request leaves.
-    #[allow(clippy::too_many_arguments, reason = "the fields of one line, each named where it is written")]
-    fn log(&self, gateway: &Gateway, method: &Method, status: u16, decision: Decision, bill: Bill, duration: Duration) {
-        let rules = &gateway.0.rules;
+    /// Counts the request, and writes the one line that it leaves in the log.
+    fn record(&mut self, decision: Decision, bill: Bill, status: u16) {
+        self.ended = true;
+        let Shared { metrics, rules, clock, .. } = &*self.gateway.0;
+        let duration = clock.elapsed().saturating_sub(self.began);
+        let operation = self.operation.as_str();
+        metrics.requests.with_label_values(&[operation, decision.as_str(), &self.caller]).inc();
+        metrics.request_duration.with_label_values(&[operation]).observe(duration.as_secs_f64());
+        metrics.overhead.with_label_values(&[operation]).observe(duration.saturating_sub(self.waited).as_secs_f64());
         let shown = |number: PhoneNumber| if rules.log_full_numbers { number.to_string() } else { number.masked() };
         let named = |id: EnterpriseId| rules.enterprise_names.get(&id).cloned().unwrap_or_else(|| id.to_string());
         tracing::info!(
             target: "access",
             request_id = self.request_id.to_str().unwrap_or_default(),
             caller = &*self.caller,
-            %method,
-            operation = self.operation.as_str(),
+            method = %self.method,
+            operation,
             enterprise = self.enterprise.map(named),
             number = self.number.map(shown),
             status,
@@ -121,6 +128,14 @@ impl Visit {
             upstream_us = u64::try_from(self.waited.as_micros()).unwrap_or(u64::MAX),
             "request"
         );
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.record(Decision::Abandoned, Bill::NOTHING, CLIENT_CLOSED_REQUEST);
+        }
     }
 }
 

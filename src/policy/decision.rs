@@ -54,6 +54,8 @@ pub enum Decision {
     NotInCache,
     /// A limit on work under way.
     Overloaded,
+    /// The caller left before its answer.
+    Abandoned,
 }
 
 impl Decision {

@@ -57,6 +57,10 @@ async fn a_caller_who_leaves_neither_cancels_nor_repeats_the_call() {
     let (later, ()) = tokio::join!(world.fresh(UNCHECKED), async { world.gate.open() });
     assert!(["collapsed", "cooldown"].contains(&later.header("x-gateway-decision")), "{later:?}");
     assert_eq!(world.charged(), "0.10");
+    let abandoned = "reputation_gateway_requests_total{caller=\"anonymous\",decision=\"abandoned\",operation=\"retrieve\"}";
+    while world.metric(abandoned).await == "0" {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]
