@@ -79,9 +79,12 @@ fn shown(budget: &BudgetStatus) -> Value {
 
 impl Service for Admin {
     async fn call(&self, request: Request<Incoming>) -> Result<Response<Body>, Abort> {
+        let (head, _) = request.into_parts();
+        if matches!(head.uri.path(), "/livez" | "/readyz") {
+            return Ok(self.answer(&head.method, head.uri.path(), &head.headers));
+        }
         // Metrics and budgets may have to read the ledger's file.
         let admin = self.clone();
-        let (head, _) = request.into_parts();
         let answered = tokio::task::spawn_blocking(move || admin.answer(&head.method, head.uri.path(), &head.headers)).await;
         answered.map_err(|_| Abort)
     }

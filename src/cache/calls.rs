@@ -44,19 +44,19 @@ impl PaidCalls {
         self.0.entry(key).and_upsert_with(|kept| Calls { unknown: Some(sent), ..kept.map(moka::Entry::into_value).unwrap_or_default() });
     }
 
-    /// The call was not billed, and nothing is unknown any more.
-    pub fn clear(&self, key: &Key) {
-        self.0.entry(*key).and_compute_with(|kept| match kept.map(|kept| kept.into_value().paid) {
-            Some(None) => Op::Remove,
-            Some(paid) => Op::Put(Calls { paid, unknown: None }),
-            None => Op::Nop,
+    /// The call sent at `sent` was not billed. What was unknown before it still is.
+    pub fn not_billed(&self, key: Key, sent: Duration, unknown_before: Option<Duration>) {
+        self.0.entry(key).and_compute_with(|kept| match kept.map(moka::Entry::into_value) {
+            Some(Calls { paid: None, unknown }) if unknown == Some(sent) && unknown_before.is_none() => Op::Remove,
+            Some(Calls { paid, unknown }) if unknown == Some(sent) => Op::Put(Calls { paid, unknown: unknown_before }),
+            _ => Op::Nop,
         });
     }
 
-    /// The unknown call turned out to have worked.
-    pub fn recovered(&self, key: Key) {
+    /// The call of unknown outcome that was sent at `sent` turned out to have worked.
+    pub fn recovered(&self, key: Key, sent: Duration) {
         self.0.entry(key).and_compute_with(|kept| match kept.map(moka::Entry::into_value) {
-            Some(Calls { paid, unknown: Some(sent) }) => Op::Put(Calls { paid: paid.max(Some(sent)), unknown: None }),
+            Some(Calls { paid, unknown }) if unknown == Some(sent) => Op::Put(Calls { paid: paid.max(unknown), unknown: None }),
             _ => Op::Nop,
         });
     }

@@ -94,7 +94,7 @@ impl Entry {
     pub(super) fn outdates(&self, other: &Self, begun: Duration) -> bool {
         match (self.refreshed_at, other.refreshed_at) {
             (Some(kept), Some(offered)) => kept > offered,
-            _ => self.stored > begun && other.kind != Kind::Data,
+            _ => self.stored > begun,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::Config;
 use crate::auth::{ANONYMOUS, Mode};
@@ -16,6 +17,11 @@ pub struct Unsafe {
     /// What is wrong, and how to mend it.
     pub why: String,
 }
+
+/// More of anything at once than a machine has.
+const LARGEST_COUNT: usize = 1_000_000;
+/// Longer than anything here is kept.
+const LONGEST_LIFE: Duration = Duration::from_hours(50 * 365 * 24);
 
 /// What is found while checking.
 #[derive(Default)]
@@ -65,7 +71,7 @@ impl Config {
         let addresses = self.server.listen.as_slice();
         let exposed = |address: &SocketAddr| !address.ip().is_loopback();
         findings.refuse_if(addresses.is_empty(), "server.listen", "names no address");
-        findings.refuse_if(self.server.max_connections == 0, "server.max_connections", "0 would take no connection");
+        findings.refuse_unless_within(self.server.max_connections, "server.max_connections");
         let open = self.auth.mode == Mode::Open && !self.auth.trusted_network && addresses.iter().any(exposed);
         let why = "open beyond loopback lets every machine that reaches it spend: use keys, or set trusted_network = true";
         findings.refuse_if(open, "auth.mode", why);
@@ -79,8 +85,14 @@ impl Config {
         let upstream = &self.upstream;
         let why = "plain http beyond this machine would show keys to everybody on the way: use https";
         findings.refuse_if(upstream.base_url.exposes_keys(), "upstream.base_url", why);
-        findings.refuse_if(upstream.max_in_flight == 0, "upstream.max_in_flight", "0 would send nothing");
-        findings.refuse_if(upstream.timeout.0.is_zero(), "upstream.timeout", "0 would wait for nothing");
+        findings.refuse_unless_within(upstream.max_in_flight, "upstream.max_in_flight");
+        findings.refuse_unless_within(upstream.max_queue.max(1), "upstream.max_queue");
+        findings.refuse_if(upstream.timeout.0.is_zero(), "upstream.timeout", "0 would wait for no answer");
+        findings.refuse_if(upstream.connect_timeout.0.is_zero(), "upstream.connect_timeout", "0 would wait for no connection");
+        let cache = &self.cache;
+        let lives = [cache.ttl, cache.null_ttl, cache.negative_ttl, cache.list_ttl, cache.stale_while_revalidate, cache.stale_if_error];
+        let longest = lives.into_iter().max().unwrap_or_default().0;
+        findings.refuse_if(longest > LONGEST_LIFE, "cache", "a lifetime is longer than 50 years");
         if self.auth.mode != Mode::Forward {
             let unread = upstream.api_key.read().err();
             findings.refuse_if(unread.is_some(), "upstream.api_key", unread.map(|error| error.to_string()).unwrap_or_default());
@@ -130,6 +142,10 @@ impl Config {
 }
 
 impl Findings {
+    fn refuse_unless_within(&mut self, count: usize, key: &str) {
+        self.refuse_if(!(1..=LARGEST_COUNT).contains(&count), key, format!("{count} is not from 1 to {LARGEST_COUNT}"));
+    }
+
     fn refuse_twice(&mut self, values: impl Iterator<Item = String>, key: &str) {
         let mut seen = HashSet::new();
         for value in values {

@@ -1,7 +1,7 @@
 //! From a configuration to a gateway: every engine is made here, and told where to count.
 
-use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::HeaderValue;
 use jiff::{SignedDuration, Timestamp};
@@ -36,8 +36,8 @@ pub enum BuildError {
     #[error("{0}")]
     Ledger(#[from] OpenError),
     /// What was paid lately cannot be read from the ledger.
-    #[error("{}: what was paid lately cannot be read", .0.display())]
-    History(PathBuf),
+    #[error("what was paid lately cannot be read from the ledger")]
+    History,
     /// The machine's certificates cannot be read.
     #[error("the machine's CA certificates cannot be read: {0}")]
     Certificates(std::io::Error),
@@ -55,8 +55,14 @@ impl Gateway {
         let ledger = Ledger::open(&config.ledger, config.budget.clone(), clock.clone(), observe(&metrics))?;
         let evictions = metrics.cache_evictions.clone();
         let rated = config.caller.iter().filter_map(|caller| Some((Arc::from(caller.name.as_str()), caller.fresh_rate?)));
+        let policy = config.policy();
+        // Under forwarded credentials the ledger does not know whose part of the cache a call was for.
+        let memory = match config.auth.mode {
+            Mode::Forward => Duration::ZERO,
+            Mode::Keys | Mode::Open => policy.min_age.max(policy.unknown_window).max(policy.null_ttl),
+        };
         let rules = Rules {
-            policy: config.policy(),
+            policy,
             prices: config.prices,
             keys,
             default_enterprise: config.upstream.default_enterprise,
@@ -83,24 +89,17 @@ impl Gateway {
             sole_enterprises: enterprise::no_soles_yet(),
             renewals: Arc::new(Semaphore::new((config.upstream.max_in_flight / RENEWALS).max(1))),
             tasks: TaskTracker::new(),
-            began: clock.elapsed(),
+            remembers_since: clock.elapsed().saturating_sub(memory),
         }));
-        gateway.remember_paid(config)?;
+        let memory = SignedDuration::try_from(memory).unwrap_or(SignedDuration::MAX);
+        gateway.remember_paid(clock.now().checked_sub(memory).unwrap_or(Timestamp::MIN))?;
         Ok(gateway)
     }
 
-    /// What a former run paid for is not paid for again. Under forwarded credentials the ledger does not know whose part of
-    /// the cache a call was for, so there nothing is remembered.
-    fn remember_paid(&self, config: &Config) -> Result<(), BuildError> {
-        if config.auth.mode == Mode::Forward {
-            return Ok(());
-        }
-        let policy = &self.0.rules.policy;
-        let back = SignedDuration::try_from(policy.min_age.max(policy.unknown_window).max(policy.null_ttl)).unwrap_or(SignedDuration::MAX);
+    /// What a former run paid for since `since` is not paid for again.
+    fn remember_paid(&self, since: Timestamp) -> Result<(), BuildError> {
         let now = self.0.clock.now();
-        let since = now.checked_sub(back).unwrap_or(Timestamp::MIN);
-        let recent = self.0.ledger.recent(since).map_err(|_| BuildError::History(config.ledger.path.clone()))?;
-        for Posted { enterprise, number, held_at, end, .. } in recent {
+        for Posted { enterprise, number, held_at, end, .. } in self.0.ledger.recent(since).map_err(|_| BuildError::History)? {
             let ago = now.duration_since(held_at).try_into().unwrap_or_default();
             let sent = self.0.clock.elapsed().saturating_sub(ago);
             let key = Key { partition: Partition::SHARED, enterprise, number };

@@ -52,10 +52,10 @@ impl Failure {
         }
     }
 
-    /// Whether Telnyx refuses for good: what it gave before may not be served any more.
+    /// Whether Telnyx refuses this credential or this enterprise: what it gave before may not be served any more.
     pub(super) fn is_final(&self) -> bool {
-        let passing = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS];
-        matches!(self, Self::Refused(relay) if relay.status.is_client_error() && !passing.contains(&relay.status))
+        let last_words = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::NOT_FOUND, StatusCode::GONE];
+        matches!(self, Self::Refused(relay) if last_words.contains(&relay.status))
     }
 }
 

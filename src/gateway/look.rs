@@ -1,6 +1,7 @@
 //! A free look at the enterprise's list: what Telnyx has stored for one number, learnt without ever costing anything.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::json;
@@ -18,8 +19,8 @@ use crate::upstream::{Answer, Context, Outcome};
 /// What a look brought. All who wanted it at once share it.
 #[derive(Debug)]
 pub(super) enum Look {
-    /// The number's record, with data or without.
-    Found(Arc<Entry>),
+    /// The number's record, with data or without, and when the look began (monotonic).
+    Found(Arc<Entry>, Duration),
     /// There is no such number.
     Missing(Arc<Entry>),
     /// The answer does not tell.
@@ -32,8 +33,8 @@ impl Look {
     /// The look as a decision sees it. It has only just ended, so the data is as old as it was then.
     pub(super) fn fact(&self) -> Probe {
         match self {
-            Self::Found(entry) if entry.kind == Kind::Null => Probe::Null,
-            Self::Found(entry) => Probe::Data(entry.data_age()),
+            Self::Found(entry, _) if entry.kind == Kind::Null => Probe::Null,
+            Self::Found(entry, _) => Probe::Data(entry.data_age()),
             Self::Missing(_) => Probe::Missing,
             Self::Inconclusive => Probe::Inconclusive,
             Self::Failed(failure) if failure.is_final() => Probe::Refused,
@@ -44,7 +45,7 @@ impl Look {
     /// What can be served of it.
     pub(super) fn entry(&self) -> Option<&Arc<Entry>> {
         match self {
-            Self::Found(entry) | Self::Missing(entry) => Some(entry),
+            Self::Found(entry, _) | Self::Missing(entry) => Some(entry),
             Self::Inconclusive | Self::Failed(_) => None,
         }
     }
@@ -84,7 +85,7 @@ impl Gateway {
         if entry.kind != Kind::Null {
             self.0.cache.keep(ask.key, &entry, begun);
         }
-        if entry.kind == Kind::Missing { Look::Missing(entry) } else { Look::Found(entry) }
+        if entry.kind == Kind::Missing { Look::Missing(entry) } else { Look::Found(entry, begun) }
     }
 
     /// Renews a copy that was served stale, if there is a place for that now.
@@ -113,7 +114,7 @@ impl Gateway {
         Failure::or_success(outcome, &context.credential)
     }
 
-    pub(super) fn count_upstream(&self, operation: Operation, result: Billing, took: std::time::Duration) {
+    pub(super) fn count_upstream(&self, operation: Operation, result: Billing, took: Duration) {
         self.0.metrics.upstream_requests.with_label_values(&[operation.as_str(), result.as_str()]).inc();
         self.0.metrics.upstream_duration.with_label_values(&[operation.as_str()]).observe(took.as_secs_f64());
     }

@@ -100,11 +100,11 @@ struct Shared {
     looks: Flights<Key, Arc<Look>>,
     purchases: Flights<Key, Landing>,
     sole_enterprises: enterprise::Sole,
-    /// Places for renewing stale copies: reads that somebody waits for come first.
+    /// Places for renewing stale copies, a part of those upstream, so that reads which somebody waits for find some too.
     renewals: Arc<Semaphore>,
     tasks: TaskTracker,
-    /// When this gateway began to remember, on the monotonic clock.
-    began: Duration,
+    /// Calls that were made before may be forgotten (monotonic).
+    remembers_since: Duration,
 }
 
 impl Gateway {

@@ -13,7 +13,7 @@ use super::ask::Ask;
 use super::failure::Failure;
 use super::look::Look;
 use crate::cache::{Content, Entry};
-use crate::limit::Limited;
+use crate::limit::{Limited, Limiter};
 use crate::policy::budget::Charge;
 use crate::policy::decide::{CLOCK_TOLERANCE, Kind};
 use crate::policy::decision::{Decision, Reason};
@@ -21,7 +21,7 @@ use crate::policy::evidence::{Answered, Billing, judge};
 use crate::policy::pricing::Billable;
 use crate::spend::{Hold, HoldRefused};
 use crate::telnyx::{Operation, record};
-use crate::upstream::{Answer, Outcome, Place};
+use crate::upstream::{Answer, Outcome};
 
 /// How a purchase ended. All who waited for it share this.
 #[derive(Clone, Debug)]
@@ -54,7 +54,7 @@ impl Landing {
             // Who asked for fresh data does not take what a plain read found stored.
             End::Served(..) => wanted != Some(Billable::Fresh) || self.operation == Billable::Fresh || self.billing == Billing::Billed,
             // Another caller's limits are none of this one's.
-            End::Denied(_) => wanted == Some(self.operation) && *self.caller == *caller,
+            End::Denied(denied) => wanted == Some(self.operation) && (denied.concerns_all() || *self.caller == *caller),
             End::Failed(_) => wanted == Some(self.operation),
         }
     }
@@ -70,6 +70,11 @@ pub(super) enum Denied {
 }
 
 impl Denied {
+    /// Whether any caller would have been refused.
+    fn concerns_all(&self) -> bool {
+        matches!(self, Self::Limited(Limited { limiter: Limiter::Global, .. }) | Self::Hold(HoldRefused::Unavailable))
+    }
+
     pub(super) fn reason(&self) -> Reason {
         match self {
             Self::Limited(_) => Reason::RateLimited,
@@ -89,27 +94,26 @@ struct Verdict {
 /// A ledger whose disk hangs is not waited for: nothing is bought, and what was bought is not kept from its callers.
 const LEDGER_WAIT: Duration = Duration::from_secs(2);
 
-/// The look for what became of a call ends before the official SDKs, which give up after 60 s.
+/// The look for what became of a call is made while its caller waits, who has waited for the call already.
 const RECOVERY_WAIT: Duration = Duration::from_secs(5);
 
 impl Gateway {
     /// Buys one answer.
     pub(super) async fn purchase(&self, ask: &Ask, operation: Billable) -> Landing {
-        let (billing, end) = match self.dispatch(ask, operation).await {
-            Ok((place, hold)) => self.carry_out(ask, operation, place, hold).await,
-            Err(end) => (Billing::NotSent, end),
+        let (billing, end) = match self.permit(ask, operation).await {
+            Ok(hold) => self.carry_out(ask, operation, hold).await,
+            Err(denied) => (Billing::NotSent, End::Denied(denied)),
         };
         Landing { caller: ask.caller.name.clone(), operation, billing, end }
     }
 
-    /// The rate's consent, a place upstream, and last a hold: nothing is held while something else is waited for.
-    async fn dispatch(&self, ask: &Ask, operation: Billable) -> Result<(Place, Hold), End> {
+    /// The rates' consent, and a hold in every budget that applies.
+    async fn permit(&self, ask: &Ask, operation: Billable) -> Result<Hold, Denied> {
         let caller = &ask.caller.name;
         if let Err(limited) = self.0.limits.take(caller) {
             self.0.metrics.rate_limit_denied.with_label_values(&[limited.limiter.as_str()]).inc();
-            return Err(End::Denied(Denied::Limited(limited)));
+            return Err(Denied::Limited(limited));
         }
-        let place = self.0.upstream.place().await.map_err(|crowded| End::Failed(Failure::NotSent(crowded)))?;
         let charge = Charge {
             request_id: ask.context.request_id.to_str().unwrap_or_default().to_owned(),
             caller: caller.clone(),
@@ -118,12 +122,14 @@ impl Gateway {
             operation,
             price: self.0.rules.prices.price(operation),
         };
-        let held = timeout(LEDGER_WAIT, self.0.ledger.hold(charge)).await.unwrap_or(Err(HoldRefused::Unavailable));
-        Ok((place, held.map_err(|refused| End::Denied(Denied::Hold(refused)))?))
+        let held = timeout(LEDGER_WAIT, self.0.ledger.hold(charge)).await;
+        held.unwrap_or(Err(HoldRefused::Unavailable)).map_err(Denied::Hold)
     }
 
     /// Sends the number's GET, once. Until the verdict the outcome counts as unknown: if this task dies, nothing is sent again.
-    async fn carry_out(&self, ask: &Ask, operation: Billable, place: Place, hold: Hold) -> (Billing, End) {
+    async fn carry_out(&self, ask: &Ask, operation: Billable, hold: Hold) -> (Billing, End) {
+        let place = self.0.upstream.place().await;
+        let unknown_before = self.0.calls.of(&ask.key).unknown;
         let sent = self.0.clock.elapsed();
         self.0.calls.unknown(ask.key, sent);
         let query = match operation {
@@ -131,20 +137,25 @@ impl Gateway {
             Billable::FirstTouch => "",
         };
         let path = format!("/enterprises/{}/reputation/numbers/{}{query}", ask.key.enterprise, ask.key.number);
-        let outcome = self.0.upstream.get(place, &path, &ask.context).await;
+        let outcome = match place {
+            Ok(place) => self.0.upstream.get(place, &path, &ask.context).await,
+            Err(crowded) => Outcome::NotSent(crowded),
+        };
         let verdict = verdict(outcome, operation, ask);
         self.count_upstream(Operation::Retrieve, verdict.billing, self.0.clock.elapsed().saturating_sub(sent));
         self.settle(hold, &verdict).await;
+        let end = match verdict.result {
+            Ok(content) => self.keep_answer(ask, operation, verdict.billing, content, sent),
+            Err(Failure::OutcomeUnknown) => return self.recover(ask, sent).await,
+            Err(failure) => End::Failed(failure),
+        };
+        // After the answer is kept: who sees that it was paid finds it.
         match verdict.billing {
             Billing::Billed => self.0.calls.paid(ask.key, sent),
-            Billing::NotBilled | Billing::NotSent => self.0.calls.clear(&ask.key),
+            Billing::NotBilled | Billing::NotSent => self.0.calls.not_billed(ask.key, sent, unknown_before),
             Billing::Unknown => {}
         }
-        match verdict.result {
-            Ok(content) => (verdict.billing, self.keep_answer(ask, operation, verdict.billing, content, sent)),
-            Err(Failure::OutcomeUnknown) => self.recover(ask, sent).await,
-            Err(failure) => (verdict.billing, End::Failed(failure)),
-        }
+        (verdict.billing, end)
     }
 
     fn keep_answer(&self, ask: &Ask, operation: Billable, billing: Billing, content: Content, sent: Duration) -> End {
@@ -161,10 +172,10 @@ impl Gateway {
 
     /// The free look that may show what became of a call: data newer than its dispatch means that it worked.
     async fn recover(&self, ask: &Ask, sent: Duration) -> (Billing, End) {
-        if let Ok(Look::Found(entry)) = timeout(RECOVERY_WAIT, self.look_upstream(ask)).await {
+        if let Ok(Look::Found(entry, _)) = timeout(RECOVERY_WAIT, self.look_upstream(ask)).await {
             let since_sent = self.0.clock.elapsed().saturating_sub(sent);
             if entry.data_age().is_some_and(|age| age <= since_sent + CLOCK_TOLERANCE) {
-                self.0.calls.recovered(ask.key);
+                self.0.calls.recovered(ask.key, sent);
                 return (Billing::Billed, End::Served(entry, Decision::Recovered));
             }
         }

@@ -13,10 +13,9 @@ use super::refusal;
 use super::visit::Visit;
 use crate::auth::Permission;
 use crate::cache::{Calls, Entry};
-use crate::flight::{Follow, Seat};
+use crate::flight::{Crashed, Follow, Seat};
 use crate::policy::decide::{Action, Facts, FirstTouch, Kind, Source, decide, keeps_null};
 use crate::policy::decision::{Decision, Reason};
-use crate::policy::entitlement::Partition;
 use crate::policy::evidence::Billing;
 use crate::policy::pricing::Billable;
 use crate::telemetry::metrics::Avoided;
@@ -59,7 +58,8 @@ impl Gateway {
                 Action::Refuse(reason) => return Err(self.refuse(reason, &course)),
                 Action::Probe => {
                     let look = visit.waiting_for(self.look(ask).landed()).await;
-                    course.looked(look.unwrap_or_else(|_| Arc::new(Look::Failed(Failure::Lost(Lost::Cut)))));
+                    let look = look.unwrap_or_else(|_| Arc::new(Look::Failed(Failure::Lost(Lost::Cut))));
+                    course.looked(look, self.0.clock.elapsed());
                     continue;
                 }
                 Action::Join => {
@@ -69,19 +69,22 @@ impl Gateway {
                 Action::Buy(operation) => (self.board(ask, operation, course.calls), Some(operation)),
             };
             let landed = match boarded {
-                Some((flight, part)) => visit.waiting_for(flight.landed()).await.ok().map(|landing| (landing, part)),
+                Some((flight, part)) => Some((visit.waiting_for(flight.landed()).await, part)),
                 None => None,
             };
             match landed {
-                Some((landing, part)) if part == Part::Own || landing.suits(&ask.caller.name, wanted) => {
+                Some((Ok(landing), part)) if part == Part::Own || landing.suits(&ask.caller.name, wanted) => {
                     if let Some(answer) = self.landed(ask, &mut course, landing, part, wanted) {
                         return answer;
                     }
                 }
                 // Something else happened than this request waited for. What a plain read wants may still be had for nothing.
-                _ => {
+                other => {
                     course = self.course(ask);
                     course.facts.in_flight &= wanted.is_some();
+                    if let Some((Err(Crashed), Part::Own)) = other {
+                        course.bill = Bill::of(Billing::Unknown, self.0.rules.prices.check);
+                    }
                 }
             }
         }
@@ -99,24 +102,18 @@ impl Gateway {
             }
         };
         let now = self.0.clock.elapsed();
-        let since = |at: Option<Duration>| at.map(|at| now.saturating_sub(at));
         let facts = Facts {
             want: ask.want,
             may_fresh: ask.caller.may(Permission::Fresh),
             copy: copy.as_ref().map(|copy| copy.facts(now)),
-            paid_ago: since(calls.paid),
-            unknown_ago: since(calls.unknown),
-            memory: self.memory(ask.key.partition),
+            paid_ago: since(calls.paid, now),
+            unknown_ago: since(calls.unknown, now),
+            memory: now.saturating_sub(self.0.remembers_since),
             in_flight,
             probe: None,
             refused: None,
         };
         Course { facts, copy, calls, look: None, denied: None, failure: None, bill: Bill::NOTHING }
-    }
-
-    /// How far back calls are remembered: what the ledger told at the start does not say for which credential a call was made.
-    fn memory(&self, partition: Partition) -> Duration {
-        if partition == Partition::SHARED { Duration::MAX } else { self.0.clock.elapsed().saturating_sub(self.0.began) }
     }
 
     /// Begins the purchase, or follows whoever is making it. It goes on when nobody waits any more. None if one ended between
@@ -174,17 +171,18 @@ impl Gateway {
         let content = match source {
             Source::Copy => Content::Copy(course.copy.clone().expect("decide serves what is there"), Origin::Cache),
             Source::Probe => {
-                let entry = course.look.as_ref().and_then(|look| look.entry()).expect("decide serves what is there");
+                let look = course.look.as_ref().expect("decide serves what is there");
+                let entry = look.entry().expect("decide serves what is there");
                 let forward = if course.copy.is_some() { Forward::Stale } else { Forward::Miss };
                 let kept = entry.kind != Kind::Null || keeps_null(&course.facts, &self.0.rules.policy);
-                if kept && entry.kind == Kind::Null {
-                    self.0.cache.keep(ask.key, entry, self.0.clock.elapsed());
+                if let (true, Look::Found(null, begun)) = (kept && entry.kind == Kind::Null, &**look) {
+                    self.0.cache.keep(ask.key, null, *begun);
                 }
                 Content::Copy(entry.clone(), if kept { Origin::Fetched(forward) } else { Origin::Passing(forward) })
             }
         };
-        if decision == Decision::Recovered {
-            self.0.calls.recovered(ask.key);
+        if let (Decision::Recovered, Some(sent)) = (decision, course.calls.unknown) {
+            self.0.calls.recovered(ask.key, sent);
         }
         Answer { decision, bill: course.bill, avoided: self.avoided(ask, decision), content }
     }
@@ -194,7 +192,7 @@ impl Gateway {
         let bills_nulls = self.0.rules.policy.first_touch == FirstTouch::Bill;
         match decision {
             Decision::Cooldown => Some(Avoided::Cooldown),
-            Decision::Recovered => Some(Avoided::Recovered),
+            Decision::Recovered if ask.want.buys_fresh() => Some(Avoided::Recovered),
             Decision::Null if ask.want.may_bill && bills_nulls => Some(Avoided::Null),
             _ => None,
         }
@@ -216,11 +214,18 @@ impl Gateway {
 }
 
 impl Course {
-    fn looked(&mut self, look: Arc<Look>) {
+    /// Adds what a look brought, and how old everything else is by now.
+    fn looked(&mut self, look: Arc<Look>, now: Duration) {
         self.facts.probe = Some(look.fact());
+        self.facts.paid_ago = since(self.calls.paid, now);
+        self.facts.unknown_ago = since(self.calls.unknown, now);
         if let Look::Failed(failure) = &*look {
             self.failure = Some(failure.clone());
         }
         self.look = Some(look);
     }
+}
+
+fn since(at: Option<Duration>, now: Duration) -> Option<Duration> {
+    at.map(|at| now.saturating_sub(at))
 }

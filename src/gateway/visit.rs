@@ -13,6 +13,7 @@ use super::answer::{Answer, Bill};
 use super::{Gateway, Shared};
 use crate::auth::{ANONYMOUS, Identity};
 use crate::policy::decision::Decision;
+use crate::policy::evidence::Billing;
 use crate::telnyx::{EnterpriseId, Operation, PhoneNumber};
 use crate::upstream::{REQUEST_ID, TRACEPARENT};
 use crate::wire::body::Body;
@@ -23,8 +24,8 @@ const LONGEST_REQUEST_ID: usize = 128;
 /// What Nginx logs for a caller who left before the answer; no such status goes over the wire.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
 
-/// What is known of a request while it is being answered. One that is dropped before its end was abandoned by its caller; it is
-/// counted and logged all the same.
+/// What is known of a request while it is being answered. One that is dropped before its end was abandoned by its caller, or cut when
+/// the drain time was over; it is counted and logged all the same.
 pub(super) struct Visit {
     gateway: Gateway,
     method: Method,
@@ -81,9 +82,10 @@ impl Visit {
 
     /// Waits for something upstream, and leaves that wait out of the gateway's own share.
     pub(super) async fn waiting_for<T>(&mut self, event: impl Future<Output = T>) -> T {
-        let began = self.gateway.0.clock.elapsed();
+        // Also a wait that the caller does not see the end of is one.
+        let waiting = Waiting { began: self.gateway.0.clock.elapsed(), visit: self };
         let result = event.await;
-        self.waited += self.gateway.0.clock.elapsed().saturating_sub(began);
+        drop(waiting);
         result
     }
 
@@ -131,10 +133,24 @@ impl Visit {
     }
 }
 
+/// A wait under way.
+struct Waiting<'v> {
+    began: Duration,
+    visit: &'v mut Visit,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.visit.waited += self.visit.gateway.0.clock.elapsed().saturating_sub(self.began);
+    }
+}
+
 impl Drop for Visit {
     fn drop(&mut self) {
         if !self.ended {
-            self.record(Decision::Abandoned, Bill::NOTHING, CLIENT_CLOSED_REQUEST);
+            // A purchase of its own may be under way; the ledger will tell.
+            let bill = Bill { billing: Billing::Unknown, ..Bill::NOTHING };
+            self.record(Decision::Abandoned, bill, CLIENT_CLOSED_REQUEST);
         }
     }
 }

@@ -205,11 +205,11 @@ fn fresh(facts: &Facts, policy: &Policy) -> Action {
     if !facts.may_fresh {
         return refuse(Reason::NotPermitted, facts, policy);
     }
-    let young = policy.min_age.max(facts.want.max_age.unwrap_or_default());
+    let young = young(facts, policy);
     let is_young = |age: Option<Duration>| age.is_some_and(|age| age < young);
     let paid = is_young(facts.paid_ago);
     match (facts.probe, facts.copy) {
-        (Some(Probe::Data(age)), _) if is_newer(age, facts) => return Action::Serve(Decision::Recovered, Source::Probe),
+        (Some(Probe::Data(age)), _) if is_newer(age, facts, policy) => return Action::Serve(Decision::Recovered, Source::Probe),
         (Some(Probe::Data(age)), _) if paid || is_young(age) => return Action::Serve(Decision::Cooldown, Source::Probe),
         (Some(Probe::Null), _) if paid => return Action::Serve(Decision::Cooldown, Source::Probe),
         (None, Some(copy)) if copy.kind != Kind::Missing && (paid || is_young(copy.data_age)) => {
@@ -221,7 +221,7 @@ fn fresh(facts: &Facts, policy: &Policy) -> Action {
         return Action::Join;
     }
     // A call that may have been paid for and is not remembered as such: what it brought is stored at Telnyx, where it can be read for nothing.
-    let doubtful = paid || facts.unknown_ago.is_some() || facts.memory < young;
+    let doubtful = paid || unresolved(facts, policy).is_some() || facts.memory < young;
     match facts.probe {
         None if doubtful => Action::Probe,
         _ if barred(facts, policy) => refuse(Reason::OutcomeUnknown, facts, policy),
@@ -237,9 +237,19 @@ fn barred(facts: &Facts, policy: &Policy) -> bool {
     facts.unknown_ago.is_some_and(|ago| ago < policy.unknown_window)
 }
 
+/// Younger data needs no new check.
+fn young(facts: &Facts, policy: &Policy) -> Duration {
+    policy.min_age.max(facts.want.max_age.unwrap_or_default())
+}
+
+/// Time since a call whose outcome still matters: what an older one brought would be bought anew had it been known to work.
+fn unresolved(facts: &Facts, policy: &Policy) -> Option<Duration> {
+    facts.unknown_ago.filter(|ago| *ago < young(facts, policy).max(policy.unknown_window))
+}
+
 /// Data newer than an unknown call was sent shows that the call worked.
-fn is_newer(data_age: Option<Duration>, facts: &Facts) -> bool {
-    data_age.zip(facts.unknown_ago).is_some_and(|(age, sent)| age <= sent + CLOCK_TOLERANCE)
+fn is_newer(data_age: Option<Duration>, facts: &Facts, policy: &Policy) -> bool {
+    data_age.zip(unresolved(facts, policy)).is_some_and(|(age, sent)| age <= sent + CLOCK_TOLERANCE)
 }
 
 /// `only-if-cached`: a usable copy or nothing.
@@ -269,7 +279,7 @@ fn read(facts: &Facts, policy: &Policy) -> Action {
 fn after_probe(probe: Probe, facts: &Facts, policy: &Policy) -> Action {
     let paid_null = facts.copy.is_some_and(|copy| copy.kind == Kind::Null) && keeps_null(facts, policy);
     match probe {
-        Probe::Data(age) if is_newer(age, facts) => Action::Serve(Decision::Recovered, Source::Probe),
+        Probe::Data(age) if is_newer(age, facts, policy) => Action::Serve(Decision::Recovered, Source::Probe),
         Probe::Data(_) if facts.copy.is_some() => Action::Serve(Decision::Revalidated, Source::Probe),
         Probe::Data(_) => Action::Serve(Decision::Probe, Source::Probe),
         Probe::Missing => Action::Serve(Decision::NotFound, Source::Probe),
@@ -285,7 +295,7 @@ fn after_probe(probe: Probe, facts: &Facts, policy: &Policy) -> Action {
 }
 
 /// Whether a null record is the answer: by policy, by the request's own wish, or because that null was paid for a short while ago.
-pub fn serves_null(facts: &Facts, policy: &Policy) -> bool {
+fn serves_null(facts: &Facts, policy: &Policy) -> bool {
     keeps_null(facts, policy) || !facts.want.may_bill
 }
 

@@ -54,7 +54,7 @@ pub enum Decision {
     NotInCache,
     /// A limit on work under way.
     Overloaded,
-    /// The caller left before its answer.
+    /// The caller left before its answer, or the drain time was over.
     Abandoned,
 }
 

@@ -89,7 +89,7 @@ impl Collector for UsdCounters {
 #[derive(Clone, Debug)]
 pub struct Metrics {
     registry: Registry,
-    /// Requests that were answered, by operation, decision and caller.
+    /// Requests, by operation, decision and caller.
     pub requests: IntCounterVec,
     /// From a request's head to its answer, in seconds, by operation.
     pub request_duration: HistogramVec,
@@ -143,7 +143,7 @@ impl Metrics {
         let registry = Registry::new();
         let make = Maker(&registry);
         let metrics = Self {
-            requests: make.int_counters("requests_total", "Requests answered.", &["operation", "decision", "caller"]),
+            requests: make.int_counters("requests_total", "Requests, by how they were decided.", &["operation", "decision", "caller"]),
             request_duration: make.histograms("request_duration_seconds", "From a request's head to its answer.", &["operation"]),
             overhead: make.histograms("overhead_seconds", "The gateway's own share of a request's duration.", &["operation"]),
             upstream_requests: make.int_counters(

@@ -31,6 +31,8 @@ pub struct Config {
     pub queue_timeout: Span,
     /// Requests under way at once; further ones wait for their turn.
     pub max_in_flight: usize,
+    /// Requests that wait for their turn; further ones are refused at once.
+    pub max_queue: usize,
     /// Requests of any kind; further ones wait for their turn.
     pub rate: Rate,
 }
@@ -43,8 +45,9 @@ impl Default for Config {
             default_enterprise: None,
             connect_timeout: Span(Duration::from_secs(3)),
             timeout: Span(Duration::from_secs(25)),
-            queue_timeout: Span(Duration::from_secs(5)),
+            queue_timeout: Span(Duration::from_secs(15)),
             max_in_flight: 64,
+            max_queue: 1_000,
             rate: Rate { count: NonZeroU32::new(50).expect("not zero"), per: Period::Second },
         }
     }

@@ -1,10 +1,11 @@
 //! Sends requests to Telnyx, and tells three ends apart: *answered*, *not sent*, *unknown*.
 //!
-//! A request is built here from a path of ours; nothing of a client's request comes near it but its trace context.
+//! A request is built here from a path of ours; nothing of a client's request comes near it but its id and its trace context.
 //! Redirects are not followed: the key would go with them.
 
 mod config;
 
+use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -118,6 +119,7 @@ pub struct Client {
     connect_timeout: Duration,
     timeout: Duration,
     in_flight: Arc<Semaphore>,
+    queue: Arc<Semaphore>,
     rate: Arc<Bucket>,
     clock: Clock,
 }
@@ -126,11 +128,12 @@ pub struct Client {
 #[derive(Debug)]
 pub struct Place {
     _permit: OwnedSemaphorePermit,
+    _queued: OwnedSemaphorePermit,
 }
 
 /// Connections that stand idle for longer may be dead without either side knowing; a billable call on one would be lost.
 const POOL_IDLE: Duration = Duration::from_secs(20);
-/// A connection that stopped answering is found out by a ping of HTTP/2, or a probe of TCP, rather than by one call after another.
+/// A connection of HTTP/2 that stopped answering is found out by a ping rather than by one call after another.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -140,7 +143,6 @@ impl Client {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_connect_timeout(Some(config.connect_timeout.0));
-        tcp.set_keepalive(Some(PING_INTERVAL));
         tcp.set_nodelay(true);
         let tls = hyper_rustls::HttpsConnectorBuilder::new().with_provider_and_native_roots(rustls::crypto::ring::default_provider())?;
         let connector = tls.https_or_http().enable_http1().enable_http2().wrap_connector(tcp);
@@ -160,19 +162,21 @@ impl Client {
             connect_timeout: config.connect_timeout.0,
             timeout: config.timeout.0,
             in_flight: Arc::new(Semaphore::new(config.max_in_flight)),
+            queue: Arc::new(Semaphore::new(config.max_in_flight + config.max_queue)),
             rate: Arc::new(clock.bucket(config.rate)),
             clock: clock.clone(),
         })
     }
 
-    /// Waits for a place. Whoever wants to pay takes one first: no money is held while it queues.
+    /// Waits for a place, if the queue has room.
     pub async fn place(&self) -> Result<Place, NotSent> {
+        let queued = Arc::clone(&self.queue).try_acquire_owned().map_err(|_| NotSent::Crowded)?;
         let place = async {
             let permit = Arc::clone(&self.in_flight).acquire_owned().await.expect("the semaphore is never closed");
             while let Err(until) = self.rate.check() {
                 sleep(until.wait_time_from(governor::clock::Clock::now(&self.clock))).await;
             }
-            Place { _permit: permit }
+            Place { _permit: permit, _queued: queued }
         };
         timeout(self.queue_timeout, place).await.map_err(|_| NotSent::Crowded)
     }
@@ -195,7 +199,7 @@ impl Client {
         let met = connection.connection_metadata().is_some();
         match ended {
             Ok(outcome) => outcome,
-            Err(Ended::Broken(error)) if met && !error.is_connect() => {
+            Err(Ended::Broken(error)) if met && !error.is_connect() && !is_unwritten(&error) => {
                 tracing::debug!(%error, "an exchange with the upstream was cut");
                 Outcome::Unknown(Lost::Cut)
             }
@@ -227,6 +231,12 @@ enum Ended {
     Broken(hyper_util::client::legacy::Error),
     Stalled,
     TimedOut,
+}
+
+/// hyper hands a request back, as canceled, if its connection closed before the request's first byte was written.
+fn is_unwritten(error: &hyper_util::client::legacy::Error) -> bool {
+    let causes = std::iter::successors(error.source(), |&cause| cause.source());
+    causes.filter_map(|cause| cause.downcast_ref::<hyper::Error>()).any(hyper::Error::is_canceled)
 }
 
 /// Ready if there is no connection, its TLS handshake included, within `limit`.

@@ -223,7 +223,9 @@ proptest! {
                         prop_assert!(facts.paid_ago.is_none_or(|ago| ago >= policy.min_age));
                     }
                     prop_assert!(facts.unknown_ago.is_none_or(|ago| ago >= policy.unknown_window));
-                    prop_assert!(facts.probe.is_some() || facts.unknown_ago.is_none(), "paid again without a look");
+                    let young = policy.min_age.max(facts.want.max_age.unwrap_or_default());
+                    let resolved = facts.unknown_ago.is_none_or(|ago| ago >= young.max(policy.unknown_window));
+                    prop_assert!(facts.probe.is_some() || resolved, "paid again without a look");
                     facts.refused = Some(Reason::BudgetExhausted);
                 }
                 Action::Serve(_, Source::Copy) => {
