@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::Config;
 use crate::auth::{ANONYMOUS, Mode};
 use crate::policy::money::Usd;
+use crate::units::ByteSize;
 
 /// A mix of settings that a gateway does not start with.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,6 +21,10 @@ pub struct Unsafe {
 
 /// More of anything at once than a machine has.
 const LARGEST_COUNT: usize = 1_000_000;
+/// More threads than any machine has cores.
+const MOST_WORKERS: usize = 1024;
+/// A request of an official SDK takes about as much.
+const SMALLEST_HEAD: ByteSize = ByteSize(1024);
 /// Longer than anything here is kept.
 const LONGEST_LIFE: Duration = Duration::from_hours(50 * 365 * 24);
 
@@ -57,6 +62,12 @@ impl Config {
         if self.budget.is_empty() {
             warnings.push("there is no [[budget]], so nothing will be spent: fresh=true and first reads answer 402".to_owned());
         }
+        if self.cache.null_ttl.0.is_zero() {
+            warnings.push("cache.null_ttl is 0, so each read of a number without data is paid anew".to_owned());
+        }
+        for budget in self.budget.iter().filter(|budget| budget.limit < self.prices.check) {
+            warnings.push(format!("budget {:?} is too small for one check, so it refuses all that it applies to", budget.name));
+        }
         let remembered_for = self.fresh.min_age.0.max(self.cache.null_ttl.0).as_secs_f64();
         let paid = f64::from(self.fresh.rate.count.get()) / self.fresh.rate.per.length().as_secs_f64() * remembered_for;
         #[allow(clippy::cast_precision_loss, reason = "a warning need not be exact")]
@@ -72,6 +83,12 @@ impl Config {
         let exposed = |address: &SocketAddr| !address.ip().is_loopback();
         findings.refuse_if(addresses.is_empty(), "server.listen", "names no address");
         findings.refuse_unless_within(self.server.max_connections, "server.max_connections");
+        let workers = self.server.workers;
+        findings.refuse_if(workers > MOST_WORKERS, "server.workers", format!("{workers} is more than {MOST_WORKERS}"));
+        let head = self.server.max_header_size;
+        findings.refuse_if(head < SMALLEST_HEAD, "server.max_header_size", format!("{head} is less than {SMALLEST_HEAD}, and refuses all"));
+        let fixed = addresses.iter().chain([&self.admin.listen]).filter(|address| address.port() != 0);
+        findings.refuse_twice(fixed.map(ToString::to_string), "server.listen, admin.listen");
         let open = self.auth.mode == Mode::Open && !self.auth.trusted_network && addresses.iter().any(exposed);
         let why = "open beyond loopback lets every machine that reaches it spend: use keys, or set trusted_network = true";
         findings.refuse_if(open, "auth.mode", why);
@@ -130,6 +147,8 @@ impl Config {
 
     fn check_budgets(&self, findings: &mut Findings) {
         findings.refuse_twice(self.budget.iter().map(|budget| budget.name.clone()), "budget.name");
+        findings.refuse_if(self.budget.iter().any(|budget| budget.name.is_empty()), "budget.name", "a budget has no name");
+        findings.refuse_if(self.ledger.path.as_os_str().is_empty(), "ledger.path", "names no file");
         let known = |name: &str| name == ANONYMOUS || self.caller.iter().any(|caller| caller.name == name);
         let why = "0 would forget at once what was paid for, and pay for it again";
         findings.refuse_if(self.fresh.remembered_numbers == 0, "fresh.remembered_numbers", why);

@@ -21,7 +21,7 @@ use crate::policy::evidence::{Answered, Billing, judge};
 use crate::policy::pricing::Billable;
 use crate::spend::{Hold, HoldRefused};
 use crate::telnyx::{Operation, record};
-use crate::upstream::{Answer, Outcome};
+use crate::upstream::{Answer, NotSent, Outcome};
 
 /// How a purchase ended. All who waited for it share this.
 #[derive(Clone, Debug)]
@@ -107,13 +107,10 @@ impl Gateway {
         Landing { caller: ask.caller.name.clone(), operation, billing, end }
     }
 
-    /// The rates' consent, and a hold in every budget that applies.
+    /// The rates' consent, and a hold in every budget that applies. A call that no budget will pay for takes nothing from the rates:
+    /// who has no money must not keep others from spending theirs.
     async fn permit(&self, ask: &Ask, operation: Billable) -> Result<Hold, Denied> {
         let caller = &ask.caller.name;
-        if let Err(limited) = self.0.limits.take(caller) {
-            self.0.metrics.rate_limit_denied.with_label_values(&[limited.limiter.as_str()]).inc();
-            return Err(Denied::Limited(limited));
-        }
         let charge = Charge {
             request_id: ask.context.request_id.to_str().unwrap_or_default().to_owned(),
             caller: caller.clone(),
@@ -122,6 +119,12 @@ impl Gateway {
             operation,
             price: self.0.rules.prices.price(operation),
         };
+        if self.0.ledger.preview(&charge).is_ok()
+            && let Err(limited) = self.0.limits.take(caller)
+        {
+            self.0.metrics.rate_limit_denied.with_label_values(&[limited.limiter.as_str()]).inc();
+            return Err(Denied::Limited(limited));
+        }
         let held = timeout(LEDGER_WAIT, self.0.ledger.hold(charge)).await;
         held.unwrap_or(Err(HoldRefused::Unavailable)).map_err(Denied::Hold)
     }
@@ -138,6 +141,7 @@ impl Gateway {
         };
         let path = format!("/enterprises/{}/reputation/numbers/{}{query}", ask.key.enterprise, ask.key.number);
         let outcome = match place {
+            Ok(_) if self.0.tasks.is_closed() => Outcome::NotSent(NotSent::Stopping),
             Ok(place) => self.0.upstream.get(place, &path, &ask.context).await,
             Err(crowded) => Outcome::NotSent(crowded),
         };

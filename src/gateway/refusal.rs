@@ -1,6 +1,6 @@
 //! Every refusal, with its status, its code, and what to do about it: the table of `docs/errors.md` in code.
 
-use http::header::TRANSFER_ENCODING;
+use http::header::{ALLOW, TRANSFER_ENCODING, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{Method, StatusCode};
 use serde_json::Value;
@@ -68,7 +68,8 @@ pub(super) fn check_body(head: &Parts, length: usize) -> Refused<()> {
 
 pub(super) fn unauthenticated(why: Unauthenticated) -> Box<Answer> {
     let problem = Problem::new(StatusCode::UNAUTHORIZED, "unauthenticated", "Unauthenticated", why.to_string());
-    refusal(Decision::Unauthenticated, problem.never_retried())
+    let challenge = Some((WWW_AUTHENTICATE, "Bearer".to_owned()));
+    refusal(Decision::Unauthenticated, Problem { field: challenge, ..problem }.never_retried())
 }
 
 fn not_permitted(code: &'static str, detail: impl Into<String>) -> Box<Answer> {
@@ -85,7 +86,7 @@ pub(super) fn no_route(why: &NoRoute) -> Box<Answer> {
             let allowed = allowed.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
             let detail = format!("this path takes {allowed}");
             let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed", detail);
-            refusal(Decision::NotPermitted, Problem { allow: Some(allowed), ..problem }.never_retried())
+            refusal(Decision::NotPermitted, Problem { field: Some((ALLOW, allowed)), ..problem }.never_retried())
         }
     }
 }
@@ -179,7 +180,7 @@ pub(super) fn failed(failure: &Failure) -> Box<Answer> {
         Failure::NotSent(why @ NotSent::Unreachable) => {
             (Decision::UpstreamError, problem(bad_gateway, "upstream_unreachable", "Upstream unreachable", why.to_string()))
         }
-        Failure::NotSent(why @ NotSent::Crowded) => {
+        Failure::NotSent(why @ (NotSent::Crowded | NotSent::Stopping)) => {
             let crowded = problem(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Overloaded", why.to_string());
             (Decision::Overloaded, Problem { retry: Retry::After(1), ..crowded })
         }

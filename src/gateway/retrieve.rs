@@ -147,7 +147,9 @@ impl Gateway {
                 Some(Ok(Answer { decision, bill: course.bill, avoided: None, content }))
             }
             End::Served(entry, _) => {
-                let avoided = (wanted.is_some() && landing.billing == Billing::Billed).then_some(Avoided::Collapsed);
+                // A plain read that joined a fresh call might have had stored data for nothing.
+                let would_bill = wanted.is_some() || landing.operation == Billable::FirstTouch;
+                let avoided = (would_bill && landing.billing == Billing::Billed).then_some(Avoided::Collapsed);
                 let answer = Answer::free(Decision::Collapsed, Content::Copy(entry, Origin::Collapsed));
                 Some(Ok(Answer { avoided, ..answer }))
             }

@@ -63,6 +63,8 @@ pub fn judge(operation: Billable, answered: &Answered) -> (Billing, &'static str
             Billable::Fresh => (Billing::Billed, "a fresh check was answered"),
             Billable::FirstTouch => first_touch(reputation, answered),
         },
+        // Something on the way gave up waiting, which says nothing of what Telnyx did.
+        (408, _) => (Billing::Unknown, "the upstream timed out after the request was sent"),
         (400..=499, _) => (Billing::NotBilled, "refused by the upstream"),
         _ => (Billing::Unknown, "the upstream failed after the request was sent"),
     }
@@ -109,6 +111,7 @@ mod tests {
             (302, None, Unknown),
             (402, None, NotBilled),
             (404, None, NotBilled),
+            (408, None, Unknown),
             (429, None, NotBilled),
             (500, None, Unknown),
             (503, stored(DATE), Unknown),

@@ -1,13 +1,16 @@
 //! Settings of the log.
 
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
+use tracing_subscriber::filter::LevelFilter;
 
 /// `[telemetry]`: what is logged, and how.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "a table of settings")]
 pub struct Config {
-    /// A level (`error`, `warn`, `info`, `debug`, `trace`, `off`), or directives such as `info,access=off`.
-    pub log: String,
+    /// What is logged.
+    pub log: Directives,
     /// One JSON object a line, or text for people.
     pub format: Format,
     /// Whether phone numbers are logged whole.
@@ -16,7 +19,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { log: "info".to_owned(), format: Format::Json, log_full_numbers: false }
+        Self { log: Directives("info".to_owned()), format: Format::Json, log_full_numbers: false }
     }
 }
 
@@ -28,4 +31,48 @@ pub enum Format {
     Json,
     /// Text for people.
     Text,
+}
+
+/// A level (`error`, `warn`, `info`, `debug`, `trace`, `off`), or levels of targets with it: `info,access=off`.
+///
+/// A word that is no level would be taken for a target, and silence all others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Directives(String);
+
+impl Directives {
+    /// The text, as `tracing_subscriber` reads it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Directives {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let is_level = |level: &str| !level.is_empty() && LevelFilter::from_str(level).is_ok();
+        let known = |part: &str| is_level(part.split_once('=').map_or(part, |(_, level)| level).trim());
+        match text.split(',').find(|part| !known(part)) {
+            None => Ok(Self(text)),
+            Some(part) => Err(format!(
+                "{part:?} is neither off, error, warn, info, debug or trace, nor a target with one of these, such as access=off"
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_that_is_no_level_is_refused() {
+        for text in ["info", "off", "info,access=off", "warn,reputation_gateway::spend=debug"] {
+            assert!(Directives::try_from(text.to_owned()).is_ok(), "{text}");
+        }
+        for text in ["inof", "", "info,access", "access=loud", "info,,debug"] {
+            assert!(Directives::try_from(text.to_owned()).is_err(), "{text}");
+        }
+    }
 }

@@ -30,7 +30,7 @@ pub enum NoLog {
 
 /// Starts the process's one log.
 pub fn init(config: &Config) -> Result<LogGuard, NoLog> {
-    let filter = EnvFilter::try_new(&config.log)?;
+    let filter = EnvFilter::try_new(config.log.as_str())?;
     let (writer, guard) = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(WAITING_LINES).finish(io::stderr());
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_timer(SystemTime).with_ansi(false);
     let set = match config.format {

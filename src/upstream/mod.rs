@@ -70,6 +70,9 @@ pub enum NotSent {
     /// The limits on work under way left no room in time.
     #[error("the gateway's own limits on upstream requests left no room in time")]
     Crowded,
+    /// The gateway is stopping, and nobody could be told the answer any more.
+    #[error("the gateway is stopping")]
+    Stopping,
 }
 
 /// How an answer was lost.

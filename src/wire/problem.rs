@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -38,8 +38,8 @@ pub struct Problem {
     pub parameter: Option<&'static str>,
     /// What a client library shall do next.
     pub retry: Retry,
-    /// The methods that the path takes, where the request's is none of them (RFC 9110, 15.5.6).
-    pub allow: Option<String>,
+    /// The field that goes with the status: `Allow` with 405, `WWW-Authenticate` with 401 (RFC 9110, 15.5).
+    pub field: Option<(HeaderName, String)>,
     /// Facts for the `gateway` object.
     pub facts: Map<String, Value>,
 }
@@ -80,7 +80,7 @@ impl Problem {
             detail: detail.into(),
             parameter: None,
             retry: Retry::Unsaid,
-            allow: None,
+            field: None,
             facts: Map::new(),
         }
     }
@@ -125,8 +125,8 @@ impl Problem {
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if let Some(allow) = self.allow.as_deref().and_then(|allow| HeaderValue::from_str(allow).ok()) {
-            headers.insert(ALLOW, allow);
+        if let Some((name, Ok(value))) = self.field.as_ref().map(|(name, value)| (name, HeaderValue::from_str(value))) {
+            headers.insert(name, value);
         }
         match self.retry {
             Retry::Unsaid => {}

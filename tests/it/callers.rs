@@ -95,6 +95,23 @@ async fn each_key_of_a_caller_opens_while_keys_are_rotated() {
 }
 
 #[tokio::test]
+async fn a_caller_without_money_takes_nothing_from_the_common_rate() {
+    let callers = [caller("broke", "allow = [\"fresh\"]"), caller("rich", "allow = [\"fresh\"]")].concat();
+    let nothing = "[[budget]]\nname = \"nothing\"\nlimit = \"0.00\"\nwindow = \"day\"\ncaller = \"broke\"\n";
+    let slow = |config: &mut Config| {
+        keys(config);
+        config.fresh.rate = "1/h".parse().expect("a rate");
+    };
+    let world = World::with(&format!("{callers}{BUDGET}{nothing}"), slow).await;
+    for n in 0..20 {
+        assert_eq!(world.fresh_as("key-of-broke", &unchecked(n)).await.outcome(), (402, "budget_exhausted"));
+    }
+    assert_eq!(world.fresh_as("key-of-rich", STORED).await.outcome(), (200, "billed"));
+    assert_eq!(world.fresh_as("key-of-rich", UNCHECKED).await.outcome(), (429, "rate_limited"));
+    assert_eq!(world.charged(), "0.10");
+}
+
+#[tokio::test]
 async fn a_caller_sees_its_own_enterprises_only_also_from_the_cache() {
     let callers =
         [caller("dialer", &format!("enterprises = [\"{ENTERPRISE}\"]")), caller("reports", &format!("enterprises = [\"{OTHER}\"]"))];

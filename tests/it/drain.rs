@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use reputation_gateway::config::Config;
 use tokio::net::TcpStream;
 
 use crate::harness::{Ask, BUDGET, STORED, UNCHECKED, Wire, World};
@@ -57,6 +58,30 @@ async fn a_billed_call_whose_caller_has_left_is_settled_before_the_gateway_stops
     assert_eq!((settled(&world), world.charged().as_str()), (100_000, "0.10"));
     world.restart().await;
     assert_eq!(world.metric("reputation_gateway_holds_total{end=\"assumed\"}").await, "0", "nothing was left open");
+}
+
+#[tokio::test]
+async fn a_purchase_that_was_still_queued_is_not_sent_when_nobody_can_be_told() {
+    let narrow = |config: &mut Config| {
+        config.upstream.max_in_flight = 1;
+        config.server.drain_timeout = "0s".parse().expect("a time");
+    };
+    let mut world = World::gated(BUDGET, narrow).await;
+    world.gate.close();
+    let ask = |number: &str| tokio::spawn(world.ask(&format!("/v2/reputation/numbers/{number}?fresh=true")).try_send());
+    let callers = [ask(UNCHECKED), ask(STORED)];
+    world.reached(1).await;
+    while world.metric("reputation_gateway_holds_open").await != "2" {
+        tokio::task::yield_now().await;
+    }
+    world.begin_stop();
+    is_draining(&world).await;
+    for caller in callers {
+        assert!(caller.await.expect("nothing panics").is_none(), "the drain time is over");
+    }
+    world.gate.open();
+    world.stop().await;
+    assert_eq!((settled(&world), world.charged().as_str()), (100_000, "0.10"), "only what had been sent");
 }
 
 #[tokio::test]
