@@ -6,6 +6,7 @@ mod docs;
 mod drain;
 mod fresh;
 mod harness;
+mod kills;
 mod paths;
 mod process;
 mod reads;
