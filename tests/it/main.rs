@@ -4,6 +4,7 @@ mod budgets;
 mod callers;
 mod docs;
 mod drain;
+mod faults;
 mod fresh;
 mod harness;
 mod kills;
