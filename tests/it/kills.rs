@@ -24,9 +24,9 @@ use crate::harness::{Answer, Ask, ENTERPRISE};
 
 const CHECK: i64 = 100_000;
 /// Numbers of each round, each of which is to be paid for once.
-const NUMBERS: u64 = 24;
+const NUMBERS: usize = 24;
 /// `KILL_ROUNDS` asks for more.
-const ROUNDS: u64 = 20;
+const ROUNDS: usize = 20;
 
 /// A sequence that is the same in every run (`SplitMix64`).
 struct Seeded(u64);
@@ -104,7 +104,7 @@ struct Tally {
 }
 
 impl Place {
-    async fn new(rounds: u64) -> Self {
+    async fn new(rounds: usize) -> Self {
         let numbers = u32::try_from(rounds * NUMBERS).expect("not so many rounds");
         let sandbox = Sandbox::new(sandbox::Config { numbers, ..sandbox::Config::default() }, Clock::system());
         let upstream = Upstream { sandbox, armed: Arc::default(), calls: Arc::new(watch::Sender::new(0)) };
@@ -153,7 +153,13 @@ impl Place {
     }
 }
 
-/// Asks for a number in the way that its place in the round says: `fresh=true`, a plain read, or both at once.
+/// The `n`th number that was never checked, of as many as the rounds need.
+fn number(n: usize) -> String {
+    format!("+{}", 12_025_550_000 + n)
+}
+
+/// Asks for a number in the way that its place in the round says: `fresh=true`, a plain read, or both at once. Tells whether an answer
+/// said that it was billed; a plain read may have been answered by a free look while the call was under way.
 async fn ask(gateway: SocketAddr, at: usize, number: String) -> (String, bool) {
     let path = format!("/v2/reputation/numbers/{number}");
     let plain = Ask::new(gateway, &path).try_send();
@@ -163,10 +169,11 @@ async fn ask(gateway: SocketAddr, at: usize, number: String) -> (String, bool) {
         1 => [None, plain.await],
         _ => tokio::join!(fresh, plain).into(),
     };
-    (number, answers.iter().any(|answer| answer.as_ref().is_some_and(|answer| answer.status == 200)))
+    (number, answers.iter().any(|answer| answer.as_ref().is_some_and(|answer| answer.header("x-gateway-billed") == "yes")))
 }
 
-/// Asks for all numbers at once, and kills the gateway when so many of the calls have come. Returns the numbers that were answered.
+/// Asks for all numbers at once, and kills the gateway when so many of the calls have come. Returns the numbers whose
+/// callers were told that they were billed.
 async fn spend_and_kill(place: &Place, gateway: Process, numbers: &[String], kill_after: u64) -> BTreeSet<String> {
     let address = gateway.address("listen");
     let mut calls = place.upstream.calls.subscribe();
@@ -177,7 +184,7 @@ async fn spend_and_kill(place: &Place, gateway: Process, numbers: &[String], kil
     gateway.crash().await;
     place.upstream.armed.store(false, Ordering::SeqCst);
     let asked = join_all(clients).await.into_iter().map(|asked| asked.expect("nothing panics"));
-    asked.filter_map(|(number, answered)| answered.then_some(number)).collect()
+    asked.filter_map(|(number, billed)| billed.then_some(number)).collect()
 }
 
 /// Asks for fresh data of every number of a round. What was under way is never sent again; what was never sent is bought now.
@@ -204,13 +211,16 @@ async fn ask_again(place: &Place, gateway: &Process, numbers: &[String], before:
     recovered
 }
 
-/// One life of a gateway, and the beginning of the next.
-async fn round(place: &Place, gateway: Process, numbers: &[String], kill_after: u64, name: &str, tally: &mut Tally) -> Process {
+/// One life of a gateway, and the beginning of the next. The last of the numbers were not asked for before, those before them in the last
+/// round.
+async fn round(place: &Place, gateway: Process, asked: &[String], kill_after: u64, name: &str, tally: &mut Tally) -> Process {
+    let numbers = &asked[asked.len() - NUMBERS..];
     let over_before = books::posted(&books::charges(&place.ledger())) - place.charged();
-    let answered = spend_and_kill(place, gateway, numbers, kill_after).await;
+    let billed = spend_and_kill(place, gateway, asked, kill_after).await;
     let left: BTreeSet<_> =
         books::charges(&place.ledger()).into_iter().filter(|charge| charge.state == "held").map(|charge| charge.number).collect();
-    assert!(left.is_disjoint(&answered), "{name}: answered before the ledger knew");
+    assert!(left.is_disjoint(&billed), "{name}: a caller knew before the ledger");
+    assert!(left.iter().all(|number| numbers.contains(number)), "{name}: held for a number of the round before: {left:?}");
 
     let gateway = place.serve();
     let charges = place.audited(&gateway, name).await;
@@ -236,8 +246,8 @@ async fn a_gateway_that_is_killed_again_and_again_never_under_counts_nor_pays_tw
     let (mut seeded, mut tally) = (Seeded(1), Tally::default());
     let mut gateway = place.serve();
     for index in 0..rounds {
-        let numbers: Vec<_> = (index * NUMBERS..(index + 1) * NUMBERS).map(|n| format!("+{}", 12_025_550_000 + n)).collect();
-        let kill_after = 1 + seeded.below(NUMBERS);
+        let numbers: Vec<_> = (index.saturating_sub(1) * NUMBERS..(index + 1) * NUMBERS).map(number).collect();
+        let kill_after = 1 + seeded.below(NUMBERS as u64);
         let name = format!("round {index}, killed after {kill_after} calls");
         gateway = round(&place, gateway, &numbers, kill_after, &name, &mut tally).await;
     }
