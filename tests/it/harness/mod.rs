@@ -1,5 +1,6 @@
 //! A gateway in this process, with a sandbox behind it and a clock that is turned by hand.
 
+pub(crate) mod books;
 mod client;
 mod gate;
 pub(crate) mod process;

@@ -1,0 +1,192 @@
+//! Every trouble that a billable call can meet: what the caller is told, what the ledger records, and what it costs in the end.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use http::StatusCode;
+use reputation_gateway::policy::money::Usd;
+use reputation_gateway::sandbox::{Fault, Kind};
+
+use crate::harness::{Answer, BUDGET, UNCHECKED, World, books};
+
+const CHECK: i64 = 100_000;
+const NEVER: Duration = Duration::from_hours(1);
+const SHORT: Duration = Duration::from_millis(80);
+
+/// What is in the way of the call.
+enum Trouble {
+    /// Nobody listens upstream.
+    Down,
+    /// This happens to the number's own GET, not to the look at the list.
+    Fault(Fault),
+    /// The same, before a gateway that does not wait for long.
+    Slow(Fault),
+}
+
+/// Which call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Call {
+    /// `fresh=true`.
+    Fresh,
+    /// A plain read of a number that was never checked.
+    FirstTouch,
+}
+
+/// What comes of it.
+struct Upshot {
+    status: u16,
+    decision: &'static str,
+    billed: &'static str,
+    cost: i64,
+    /// The one entry in the ledger.
+    end: &'static str,
+    /// How often the stand-in charged.
+    charged: u32,
+    /// Status and decision of a `fresh=true` right after it.
+    again: (u16, &'static str),
+}
+
+const BOUGHT: Upshot =
+    Upshot { status: 200, decision: "billed", billed: "yes", cost: CHECK, end: "settled", charged: 1, again: (200, "cooldown") };
+/// The answer was lost, and the look after it showed that the call had worked.
+const RECOVERED: Upshot = Upshot { decision: "recovered", end: "assumed", ..BOUGHT };
+/// Nothing shows that the call worked: it counts, and is not sent again yet. The one upshot that may count what was not charged.
+const UNCLEAR: Upshot = Upshot {
+    status: 504,
+    decision: "outcome_unknown",
+    billed: "unknown",
+    cost: CHECK,
+    end: "assumed",
+    charged: 0,
+    again: (504, "outcome_unknown"),
+};
+/// An answer that is no answer, to a call that was billed.
+const INVALID: Upshot = Upshot { status: 502, decision: "upstream_error", charged: 1, again: (200, "recovered"), ..UNCLEAR };
+/// The same to a call that was not.
+const HOLLOW: Upshot = Upshot { charged: 0, again: (504, "outcome_unknown"), ..INVALID };
+const REFUSED: Upshot =
+    Upshot { status: 429, decision: "upstream_error", billed: "no", cost: 0, end: "released", charged: 0, again: (200, "billed") };
+const UNSENT: Upshot = Upshot { status: 502, ..REFUSED };
+const ABSENT: Upshot = Upshot { status: 404, decision: "not_found", ..REFUSED };
+
+fn fault(kind: Kind) -> Fault {
+    Fault::new(kind).path_contains("/numbers/")
+}
+
+fn status(kind: Kind, status: StatusCode) -> Trouble {
+    Trouble::Fault(fault(kind).status(status))
+}
+
+/// The whole table.
+fn table() -> Vec<(&'static str, Trouble, Upshot)> {
+    use Trouble::{Down, Fault, Slow};
+    vec![
+        ("no connection", Down, UNSENT),
+        ("reset", Fault(fault(Kind::Reset)), UNCLEAR),
+        ("reset after billing", Fault(fault(Kind::ResetAfterBilling)), RECOVERED),
+        ("cut", Fault(fault(Kind::Cut)), RECOVERED),
+        ("garbage", Fault(fault(Kind::Garbage)), INVALID),
+        ("wrong number", Fault(fault(Kind::WrongNumber)), INVALID),
+        ("rate limited", Fault(fault(Kind::RateLimited)), REFUSED),
+        ("200 with an error", status(Kind::Status, StatusCode::OK), HOLLOW),
+        ("302", status(Kind::Status, StatusCode::FOUND), UNCLEAR),
+        ("404", status(Kind::Status, StatusCode::NOT_FOUND), ABSENT),
+        ("500", status(Kind::Status, StatusCode::INTERNAL_SERVER_ERROR), UNCLEAR),
+        ("503", status(Kind::Status, StatusCode::SERVICE_UNAVAILABLE), UNCLEAR),
+        ("200 with an error after billing", status(Kind::StatusAfterBilling, StatusCode::OK), INVALID),
+        ("302 after billing", status(Kind::StatusAfterBilling, StatusCode::FOUND), RECOVERED),
+        ("500 after billing", status(Kind::StatusAfterBilling, StatusCode::INTERNAL_SERVER_ERROR), RECOVERED),
+        ("hang", Slow(fault(Kind::Hang).delay(NEVER)), UNCLEAR),
+        ("hang after billing", Slow(fault(Kind::HangAfterBilling).delay(NEVER)), RECOVERED),
+        ("short hang", Fault(fault(Kind::Hang).delay(SHORT)), UNCLEAR),
+        ("short hang after billing", Fault(fault(Kind::HangAfterBilling).delay(SHORT)), RECOVERED),
+        ("drip", Fault(fault(Kind::Drip).delay(SHORT)), BOUGHT),
+        ("drip beyond the time-out", Slow(fault(Kind::Drip).delay(NEVER)), RECOVERED),
+        ("latency", Fault(fault(Kind::Latency).delay(SHORT)), BOUGHT),
+        ("latency beyond the time-out", Slow(fault(Kind::Latency).delay(NEVER)), RECOVERED),
+    ]
+}
+
+async fn told(world: &World, call: Call) -> Answer {
+    match call {
+        Call::Fresh => world.fresh(UNCHECKED).await,
+        Call::FirstTouch => world.read(UNCHECKED).await,
+    }
+}
+
+fn micros(usd: &str) -> i64 {
+    usd.parse::<Usd>().expect("dollars").micros()
+}
+
+fn cost(answer: &Answer) -> i64 {
+    micros(answer.header("x-gateway-cost-usd"))
+}
+
+/// The books agree with each other, hold nothing, and never say less than the stand-in charged. Returns what they say.
+async fn audited(world: &World, name: &str) -> (i64, i64) {
+    let book = books::charges(&world.ledger());
+    let (posted, charged) = (books::posted(&book), world.charges().number(UNCHECKED).usd.micros());
+    assert!(posted >= charged, "{name}: {posted} posted of {charged} charged");
+    assert!(book.iter().all(|charge| charge.state != "held"), "{name}: {book:?}");
+    assert_eq!(world.metric("reputation_gateway_holds_open").await, "0", "{name}");
+    assert_eq!(micros(&world.metric("reputation_gateway_budget_spent_usd{budget=\"all-day\"}").await), posted, "{name}");
+    assert_eq!(micros(&world.metric("reputation_gateway_budget_held_usd{budget=\"all-day\"}").await), 0, "{name}");
+    (posted, charged)
+}
+
+async fn play(world: &mut World, call: Call, name: &str, trouble: Trouble, upshot: Upshot) {
+    let name = &format!("{name}, {call:?}");
+    let is_down = matches!(trouble, Trouble::Down);
+    match trouble {
+        Trouble::Down => world.cut_upstream().await,
+        Trouble::Fault(fault) | Trouble::Slow(fault) => world.fault(fault),
+    }
+    let first = told(world, call).await;
+    if is_down {
+        world.mend_upstream().await;
+    }
+    let decision = if call == Call::FirstTouch && upshot.decision == "billed" { "first_touch" } else { upshot.decision };
+    assert_eq!(first.outcome(), (upshot.status, decision), "{name}: {first:?}");
+    assert_eq!((first.header("x-gateway-billed"), cost(&first)), (upshot.billed, upshot.cost), "{name}");
+    assert_eq!(audited(world, name).await, (upshot.cost, CHECK * i64::from(upshot.charged)), "{name}: posted and charged");
+    // Where not even the free look before a first read is answered, nothing is ever held.
+    let ends: &[&str] = if is_down && call == Call::FirstTouch { &[] } else { &[upshot.end] };
+    let recorded: Vec<_> = books::charges(&world.ledger()).into_iter().map(|charge| charge.state).collect();
+    assert_eq!(recorded, ends, "{name}");
+
+    let second = world.fresh(UNCHECKED).await;
+    assert_eq!(second.outcome(), upshot.again, "{name}: {second:?}");
+    audited(world, name).await;
+    assert!(world.charges().number(UNCHECKED).count <= 1, "{name}: charged twice");
+
+    // Once nothing bars the call any more, the number's data is there for one charge, whatever came before.
+    world.turn(Duration::from_mins(2));
+    let third = world.fresh(UNCHECKED).await;
+    assert_eq!((third.status.as_u16(), world.charges().number(UNCHECKED).count), (200, 1), "{name}: {third:?}");
+    let (posted, charged) = audited(world, name).await;
+    let over = if upshot.end == "assumed" && upshot.charged == 0 { CHECK } else { 0 };
+    assert_eq!((posted - charged, cost(&first) + cost(&second) + cost(&third)), (over, posted), "{name}");
+}
+
+async fn play_all(call: Call) {
+    let mut worlds = Vec::new();
+    for (name, trouble, upshot) in table() {
+        let timeout = if matches!(trouble, Trouble::Slow(_)) { "500ms" } else { "10s" };
+        let world = World::with(BUDGET, |config| config.upstream.timeout = timeout.parse().expect("a time")).await;
+        worlds.push((world, name, trouble, upshot));
+    }
+    join_all(worlds.into_iter().map(|(mut world, name, trouble, upshot)| async move {
+        play(&mut world, call, name, trouble, upshot).await;
+    }))
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_befalls_a_fresh_call_is_never_under_counted_nor_paid_twice() {
+    play_all(Call::Fresh).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_befalls_a_first_read_is_never_under_counted_nor_paid_twice() {
+    play_all(Call::FirstTouch).await;
+}
