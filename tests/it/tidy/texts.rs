@@ -65,11 +65,9 @@ pub(super) fn heading(file: &File) -> Vec<Complaint> {
 pub(super) fn places(file: &File) -> Vec<Complaint> {
     // In pieces, so that this file does not hold them.
     let folders = ["work", "home", "root", "Users"].map(|folder| format!("/{folder}/"));
-    let hosts = [["registry.npmjs", "org"], ["registry.yarnpkg", "com"], ["pypi", "org"], ["pythonhosted", "org"], ["index.crates", "io"]]
-        .into_iter()
-        .chain([["static.crates", "io"], ["deb.debian", "org"], ["proxy.golang", "org"]])
-        .map(|host| host.join("."));
-    let hosts: Vec<_> = hosts.collect();
+    let registries = ["npmjs", "yarnpkg"].map(|name| format!("registry.{name}.org"));
+    let others = [("py", "pi.org"), ("python", "hosted.org"), ("index.cra", "tes.io"), ("static.cra", "tes.io"), ("deb.deb", "ian.org")];
+    let hosts: Vec<_> = registries.into_iter().chain(others.map(|(one, rest)| format!("{one}{rest}"))).collect();
     let mut complaints = Vec::new();
     for (line, text) in (1..).zip(file.text.lines()) {
         let folder = folders.iter().find(|folder| text.match_indices(folder.as_str()).any(|(at, _)| begins_path(&text[..at])));
