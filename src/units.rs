@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use jiff::fmt::friendly::{Designator, Spacing, SpanPrinter};
+use serde::Serialize;
 use serde::de::{self, Deserialize, Deserializer, IntoDeserializer};
-use serde::{Serialize, Serializer};
 
 /// A length of time: `"250ms"`, `"90s"`, `"1h30m"`, `"7d"` (a day is 24 hours).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -149,24 +149,24 @@ impl fmt::Display for Rate {
     }
 }
 
-/// Written and read as the text that [`fmt::Display`] and [`FromStr`] agree on.
+/// Written and read by serde as the text that [`fmt::Display`] and [`FromStr`] agree on.
 macro_rules! as_text {
     ($($type:ty: $wanted:literal),*) => {$(
-        impl Serialize for $type {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        impl ::serde::Serialize for $type {
+            fn serialize<S: ::serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.collect_str(self)
             }
         }
 
-        impl<'de> Deserialize<'de> for $type {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        impl<'de> ::serde::Deserialize<'de> for $type {
+            fn deserialize<D: ::serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 struct Text;
-                impl de::Visitor<'_> for Text {
+                impl ::serde::de::Visitor<'_> for Text {
                     type Value = $type;
-                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    fn expecting(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
                         f.write_str($wanted)
                     }
-                    fn visit_str<E: de::Error>(self, text: &str) -> Result<$type, E> {
+                    fn visit_str<E: ::serde::de::Error>(self, text: &str) -> Result<$type, E> {
                         text.parse().map_err(E::custom)
                     }
                 }
@@ -175,6 +175,7 @@ macro_rules! as_text {
         }
     )*};
 }
+pub(crate) use as_text;
 
 as_text! {
     Span: "a length of time in quotes, such as \"90s\"",

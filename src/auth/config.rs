@@ -4,13 +4,13 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::Caller;
 use crate::policy::entitlement::Enterprises;
 use crate::telnyx::EnterpriseId;
-use crate::units::{OneOrMany, Rate};
+use crate::units::{OneOrMany, Rate, as_text};
 
 /// `[auth]`: how callers are told apart.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -132,14 +132,4 @@ impl FromStr for KeyDigest {
     }
 }
 
-impl Serialize for KeyDigest {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for KeyDigest {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
-    }
-}
+as_text! { KeyDigest: "the SHA-256 of a key as 64 hexadecimal digits, in quotes" }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use jiff::{SignedDuration, Timestamp};
-
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 

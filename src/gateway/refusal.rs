@@ -62,7 +62,7 @@ pub(super) fn check_body(head: &Parts, length: usize) -> Refused<()> {
     if bare || !matches!(*method, Method::GET | Method::HEAD) {
         return Ok(());
     }
-    let detail = format!("a {method} request has no body here, and this one has {length} bytes");
+    let detail = format!("a {method} request has no body here: send neither one nor Transfer-Encoding");
     Err(refusal(Decision::BadRequest, Problem::bad_request("10015", "Bad Request", detail)))
 }
 

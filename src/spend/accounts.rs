@@ -39,6 +39,14 @@ impl Account {
         self.balance.posted + self.balance.held + price <= self.budget.limit
     }
 
+    /// The same account; in a new window, if `now` lies in another one, with nothing spent.
+    pub(super) fn in_window_at(self, now: Timestamp) -> Self {
+        if self.window.contains(now) {
+            return self;
+        }
+        Self { window: self.budget.window_at(now), balance: Balance::default(), ..self }
+    }
+
     pub(super) fn status(&self) -> BudgetStatus {
         BudgetStatus {
             name: self.budget.name.clone(),

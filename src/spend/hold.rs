@@ -5,7 +5,6 @@ use tokio::sync::oneshot;
 
 use super::writer::{Command, Ending, answered};
 use super::{End, HoldId, Unavailable};
-use crate::policy::money::Usd;
 
 /// Money held in every budget that applies, until the call it is for has ended.
 ///
@@ -15,15 +14,14 @@ use crate::policy::money::Usd;
 #[must_use = "a hold that is dropped is posted as assumed"]
 pub struct Hold {
     id: HoldId,
-    price: Usd,
     seat: Option<OwnedPermit<Command>>,
     /// Whether it has reached whoever asked for it. Before that nothing can have been sent.
     claimed: bool,
 }
 
 impl Hold {
-    pub(super) fn new(id: HoldId, price: Usd, seat: OwnedPermit<Command>) -> Self {
-        Self { id, price, seat: Some(seat), claimed: false }
+    pub(super) fn new(id: HoldId, seat: OwnedPermit<Command>) -> Self {
+        Self { id, seat: Some(seat), claimed: false }
     }
 
     pub(super) fn claim(mut self) -> Self {
@@ -34,11 +32,6 @@ impl Hold {
     /// Its id in the ledger.
     pub fn id(&self) -> HoldId {
         self.id
-    }
-
-    /// What it holds.
-    pub fn price(&self) -> Usd {
-        self.price
     }
 
     /// Telnyx billed the call. Returns when that is durable; on an error the ledger keeps the end and retries it by itself.

@@ -123,10 +123,11 @@ impl Ledger {
         writer::answered(answered, &self.queue).await?.map(Hold::claim)
     }
 
-    /// What [`Ledger::hold`] would say now. Holds nothing, counts nothing.
+    /// What [`Ledger::hold`] would say, from memory alone: a window that has just begun is taken for unspent. Waits for nothing, holds
+    /// nothing, counts nothing.
     pub fn preview(&self, charge: &Charge) -> Result<(), HoldRefused> {
         let now = self.clock.now();
-        let current = self.view.load().accounts.iter().map(|account| self.at(now, account)).collect::<Result<Vec<_>, _>>()?;
+        let current: Vec<_> = self.view.load().accounts.iter().map(|account| account.clone().in_window_at(now)).collect();
         match verdict(&current, charge) {
             Verdict::Allowed(_) => Ok(()),
             Verdict::Exhausted(budgets) => Err(HoldRefused::Exhausted(Box::new(budgets[0].status()))),

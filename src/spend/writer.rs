@@ -214,9 +214,9 @@ impl Writer {
         for answer in ends.into_iter().filter_map(|ending| ending.answer) {
             let _ = answer.send(Ok(()));
         }
-        for (Request { charge, seat, answer }, held) in requests.into_iter().zip(written.holds) {
+        for (Request { seat, answer, .. }, held) in requests.into_iter().zip(written.holds) {
             // Whoever left before this answer drops the hold unclaimed, which releases it.
-            let _ = answer.send(held.map(|id| Hold::new(id, charge.price, seat)));
+            let _ = answer.send(held.map(|id| Hold::new(id, seat)));
         }
     }
 

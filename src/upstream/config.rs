@@ -7,11 +7,11 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use http::Uri;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Serialize};
 
 use crate::secret::Secret;
 use crate::telnyx::EnterpriseId;
-use crate::units::{Period, Rate, Span};
+use crate::units::{Period, Rate, Span, as_text};
 
 /// `[upstream]`: where Telnyx is, and how much is asked of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,17 +96,7 @@ impl fmt::Display for BaseUrl {
     }
 }
 
-impl Serialize for BaseUrl {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for BaseUrl {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
-    }
-}
+as_text! { BaseUrl: "a URL in quotes" }
 
 #[cfg(test)]
 mod tests {
