@@ -30,7 +30,7 @@ use crate::policy::money::Usd;
 use crate::policy::pricing::Billable;
 
 /// Each brings the file from the version that is its index to the next.
-const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("schema_1.sql"), include_str!("schema_2.sql")];
 
 /// How long to wait for an operator's own transaction on the file before billable work is refused.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
