@@ -82,10 +82,15 @@ impl App {
             serving.spawn(listener.serve(self.gateway.clone(), self.draining.clone().cancelled_owned()));
         }
         serving.close();
+        let (gateway, resolving) = (self.gateway.clone(), self.draining.clone().cancelled_owned());
+        let resolver = tokio::spawn(async move { gateway.resolve(resolving).await });
         stop.await;
         tracing::info!("draining: no new connections, requests under way finish");
         self.draining.cancel();
         serving.wait().await;
+        if let Err(error) = resolver.await {
+            tracing::error!(%error, "the resolver of unknown outcomes failed");
+        }
         self.gateway.close().await;
         stopped.cancel();
         if let Err(error) = admin.await {

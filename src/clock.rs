@@ -3,7 +3,7 @@
 //! Everything that depends on time takes a [`Clock`] or a moment as a value, so that tests turn it by hand.
 //! Wall time dates facts (ledger, windows, headers); monotonic time measures ages and is never set back.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use governor::middleware::NoOpMiddleware;
@@ -11,6 +11,7 @@ use governor::nanos::Nanos;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 use jiff::Timestamp;
+use tokio::sync::watch;
 
 use crate::units::Rate;
 
@@ -26,10 +27,10 @@ pub struct Clock(Source);
 #[derive(Clone, Debug)]
 enum Source {
     System(Instant),
-    Manual(Arc<Mutex<Hands>>),
+    Manual(Arc<watch::Sender<Hands>>),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Hands {
     wall: Timestamp,
     elapsed: Duration,
@@ -44,7 +45,7 @@ impl Clock {
 
     /// A clock that stands at `wall` until it is turned.
     pub fn manual(wall: Timestamp) -> Self {
-        Self(Source::Manual(Arc::new(Mutex::new(Hands { wall, elapsed: Duration::ZERO }))))
+        Self(Source::Manual(Arc::new(watch::Sender::new(Hands { wall, elapsed: Duration::ZERO }))))
     }
 
     /// Wall time, now.
@@ -52,7 +53,7 @@ impl Clock {
     pub fn now(&self) -> Timestamp {
         match &self.0 {
             Source::System(_) => Timestamp::now(),
-            Source::Manual(hands) => hands.lock().unwrap_or_else(PoisonError::into_inner).wall,
+            Source::Manual(hands) => hands.borrow().wall,
         }
     }
 
@@ -61,8 +62,20 @@ impl Clock {
         BEFORE_START
             + match &self.0 {
                 Source::System(origin) => origin.elapsed(),
-                Source::Manual(hands) => hands.lock().unwrap_or_else(PoisonError::into_inner).elapsed,
+                Source::Manual(hands) => hands.borrow().elapsed,
             }
+    }
+
+    /// Waits until monotonic time has come to `moment`.
+    pub async fn reaches(&self, moment: Duration) {
+        match &self.0 {
+            Source::System(_) => tokio::time::sleep(moment.saturating_sub(self.elapsed())).await,
+            Source::Manual(hands) => {
+                let mut turned = hands.subscribe();
+                // The sender is held by this very clock.
+                let _reached = turned.wait_for(|hands| BEFORE_START + hands.elapsed >= moment).await;
+            }
+        }
     }
 
     /// A full rate limit that runs by this clock.
@@ -75,16 +88,17 @@ impl Clock {
     /// Turns a manual clock forward, wall and monotonic time alike. A system clock goes its own way.
     pub fn advance(&self, by: Duration) {
         if let Source::Manual(hands) = &self.0 {
-            let mut hands = hands.lock().unwrap_or_else(PoisonError::into_inner);
-            hands.wall = hands.wall.saturating_add(by).unwrap_or(Timestamp::MAX);
-            hands.elapsed += by;
+            hands.send_modify(|hands| {
+                hands.wall = hands.wall.saturating_add(by).unwrap_or(Timestamp::MAX);
+                hands.elapsed += by;
+            });
         }
     }
 
     /// Sets the wall time of a manual clock, as an administrator or NTP would, and leaves monotonic time alone.
     pub fn set_wall(&self, wall: Timestamp) {
         if let Source::Manual(hands) = &self.0 {
-            hands.lock().unwrap_or_else(PoisonError::into_inner).wall = wall;
+            hands.send_modify(|hands| hands.wall = wall);
         }
     }
 }

@@ -1,24 +1,38 @@
-//! The operators' listener: health, metrics, and where the budgets stand.
+//! The operators' listener: health, metrics, where the budgets stand, and what may be done about it.
 
+mod control;
+
+use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use serde_json::{Value, json};
+use percent_encoding::percent_decode_str;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use crate::gateway::Gateway;
 use crate::secret::Revealed;
 use crate::server::{Abort, Service};
-use crate::spend::BudgetStatus;
-use crate::wire::body::{Body, full};
+use crate::wire::body::{self, Body, full};
 use crate::wire::problem::Problem;
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const METRICS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// The body of an act, in bytes.
+const LONGEST_ACT: usize = 16 * 1024;
+
+/// How long it may take to arrive.
+const ACT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A value, or what is answered instead.
+type Refused<T> = Result<T, Box<Problem>>;
 
 /// What answers operators.
 #[derive(Clone)]
@@ -36,20 +50,50 @@ impl Admin {
         Self { gateway, token, draining }
     }
 
-    fn answer(&self, method: &Method, path: &str, headers: &HeaderMap) -> Response<Body> {
-        if !matches!(*method, Method::GET | Method::HEAD) {
-            return problem(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "the admin listener takes GET here");
-        }
+    async fn answer(&self, request: Request<Incoming>) -> Refused<Response<Body>> {
+        let (head, body) = request.into_parts();
+        let path = head.uri.path();
         match path {
-            "/livez" => plain(StatusCode::OK, TEXT, "ok\n"),
-            "/readyz" if self.draining.is_cancelled() => plain(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n"),
-            "/readyz" => plain(StatusCode::OK, TEXT, "ready\n"),
-            "/metrics" => plain(StatusCode::OK, METRICS, self.gateway.scrape()),
-            _ if path.starts_with("/admin/v1/") && !self.permits(headers) => {
-                problem(StatusCode::UNAUTHORIZED, "unauthenticated", "send admin.token as \"Authorization: Bearer <token>\"")
+            "/livez" => return only_read(&head.method, || plain(StatusCode::OK, TEXT, "ok\n")),
+            "/readyz" => return only_read(&head.method, || self.ready()),
+            // The budgets may have to be read from the ledger's file.
+            "/metrics" => {
+                let gateway = self.gateway.clone();
+                let scrape = blocking(move || gateway.scrape()).await?;
+                return only_read(&head.method, || plain(StatusCode::OK, METRICS, scrape));
             }
-            "/admin/v1/budgets" => plain(StatusCode::OK, JSON, self.budgets().to_string()),
-            _ => problem(StatusCode::NOT_FOUND, "not_found", "here are /livez, /readyz, /metrics and /admin/v1/budgets"),
+            _ => {}
+        }
+        let Some(resource) = path.strip_prefix("/admin/v1/") else { return Err(not_found()) };
+        if !self.permits(&head.headers) {
+            return Err(problem(StatusCode::UNAUTHORIZED, "unauthenticated", "send admin.token as \"Authorization: Bearer <token>\""));
+        }
+        let gateway = &self.gateway;
+        match (&head.method, resource, budget_of(resource)) {
+            (&Method::GET | &Method::HEAD, "budgets", _) => {
+                let gateway = gateway.clone();
+                Ok(json(StatusCode::OK, &blocking(move || control::budgets(&gateway)).await?))
+            }
+            (&Method::GET | &Method::HEAD, "kill-switch", _) => Ok(json(StatusCode::OK, &control::kill_switch(&gateway.kill_switch()))),
+            (&Method::POST, "kill-switch", _) => Ok(json(StatusCode::OK, &control::switch(gateway, &act(&head.headers, body).await?).await?)),
+            (&Method::POST, _, Some(budget)) => {
+                Ok(json(StatusCode::CREATED, &control::raise(gateway, budget, &act(&head.headers, body).await?).await?))
+            }
+            (_, "budgets", _) => Err(method_not_allowed("GET")),
+            (_, "kill-switch", _) => Err(method_not_allowed("GET and POST")),
+            (_, _, Some(_)) => Err(method_not_allowed("POST")),
+            _ => Err(not_found()),
+        }
+    }
+
+    /// Ready also while nothing can be bought: what is free goes on.
+    fn ready(&self) -> Response<Body> {
+        if self.draining.is_cancelled() {
+            plain(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n")
+        } else if self.gateway.ledger_is_available() {
+            plain(StatusCode::OK, TEXT, "ready\n")
+        } else {
+            plain(StatusCode::OK, TEXT, "ready, degraded: the ledger cannot be written, so nothing is bought\n")
         }
     }
 
@@ -58,45 +102,60 @@ impl Admin {
         let presented = headers.get(AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
         presented.is_some_and(|presented| <[u8; 32]>::from(Sha256::digest(presented)) == **token)
     }
-
-    fn budgets(&self) -> Value {
-        let budgets: Vec<_> = self.gateway.budgets().iter().map(shown).collect();
-        json!({ "data": budgets })
-    }
-}
-
-fn shown(budget: &BudgetStatus) -> Value {
-    json!({
-        "name": budget.name,
-        "scope": budget.scope.to_string(),
-        "limit_usd": budget.limit,
-        "spent_usd": budget.spent,
-        "held_usd": budget.held,
-        "starts_at": budget.starts_at,
-        "resets_at": budget.resets_at,
-    })
 }
 
 impl Service for Admin {
     async fn call(&self, request: Request<Incoming>) -> Result<Response<Body>, Abort> {
-        let (head, _) = request.into_parts();
-        if matches!(head.uri.path(), "/livez" | "/readyz") {
-            return Ok(self.answer(&head.method, head.uri.path(), &head.headers));
-        }
-        // Metrics and budgets may have to read the ledger's file.
-        let admin = self.clone();
-        let answered = tokio::task::spawn_blocking(move || admin.answer(&head.method, head.uri.path(), &head.headers)).await;
-        answered.map_err(|_| Abort)
+        Ok(self.answer(request).await.unwrap_or_else(|refusal| refusal.response()))
     }
 }
 
-fn plain(status: StatusCode, content_type: HeaderValue, body: impl Into<bytes::Bytes>) -> Response<Body> {
+fn only_read(method: &Method, answer: impl FnOnce() -> Response<Body>) -> Refused<Response<Body>> {
+    if matches!(*method, Method::GET | Method::HEAD) { Ok(answer()) } else { Err(method_not_allowed("GET")) }
+}
+
+/// The budget in `budgets/{name}/overrides`.
+fn budget_of(resource: &str) -> Option<String> {
+    let name = resource.strip_prefix("budgets/")?.strip_suffix("/overrides")?;
+    percent_decode_str(name).decode_utf8().ok().map(Cow::into_owned).filter(|name| !name.is_empty())
+}
+
+/// The body of an act. It is JSON and says so: a page in an operator's browser cannot send that to another origin without asking first.
+async fn act(headers: &HeaderMap, body: Incoming) -> Refused<Bytes> {
+    let is_json = headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().to_ascii_lowercase().starts_with(b"application/json"));
+    if !is_json {
+        let detail = "send a JSON body, with \"Content-Type: application/json\"";
+        return Err(problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail));
+    }
+    body::collect(body, LONGEST_ACT, ACT_TIMEOUT).await.map_err(|unread| problem(StatusCode::BAD_REQUEST, "bad_request", unread.to_string()))
+}
+
+/// Runs what may wait for a disk.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Refused<T> {
+    let failed = |_| problem(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the gateway failed at this; its log may say why");
+    tokio::task::spawn_blocking(work).await.map_err(failed)
+}
+
+fn plain(status: StatusCode, content_type: HeaderValue, body: impl Into<Bytes>) -> Response<Body> {
     let mut response = Response::new(full(body));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, content_type);
     response
 }
 
-fn problem(status: StatusCode, code: &'static str, detail: &str) -> Response<Body> {
-    Problem::new(status, code, "Admin", detail).never_retried().response()
+fn json(status: StatusCode, value: &Value) -> Response<Body> {
+    plain(status, JSON, value.to_string())
+}
+
+fn problem(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Box<Problem> {
+    Box::new(Problem::new(status, code, "Admin", detail).never_retried())
+}
+
+fn not_found() -> Box<Problem> {
+    let detail = "here are /livez, /readyz, /metrics, and under /admin/v1: budgets, budgets/{name}/overrides, kill-switch";
+    problem(StatusCode::NOT_FOUND, "not_found", detail)
+}
+
+fn method_not_allowed(methods: &str) -> Box<Problem> {
+    problem(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", format!("the admin listener takes {methods} here"))
 }

@@ -45,6 +45,7 @@ pub(super) fn want(head: &Parts, query: &Query<'_>, wishes: Directives) -> Refus
         only_if_cached: wishes.only_if_cached,
         max_age: wishes.max_age,
         strict: wishes.strict,
+        retry: wishes.retry,
     })
 }
 

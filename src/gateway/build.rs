@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
-use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
+use super::unresolved::Pending;
 use super::{Gateway, Keys, Rules, Shared, enterprise};
 use crate::auth::{ANONYMOUS, Auth, Mode};
 use crate::cache::{Cache, Eviction, Key, Lists, PaidCalls};
@@ -17,7 +17,7 @@ use crate::flight::Flights;
 use crate::limit::{Limiter, Limits};
 use crate::policy::entitlement::Partition;
 use crate::secret::{NoSecret, Secret};
-use crate::spend::{End, Event, Ledger, Observe, OpenError, Posted};
+use crate::spend::{End, Event, Ledger, Observe, OpenError, Posted, THRESHOLDS};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::Labels;
 use crate::upstream::Client;
@@ -34,9 +34,6 @@ pub enum BuildError {
     /// The ledger cannot be opened.
     #[error("{0}")]
     Ledger(#[from] OpenError),
-    /// What was paid lately cannot be read from the ledger.
-    #[error("what was paid lately cannot be read from the ledger")]
-    History,
     /// The machine's certificates cannot be read.
     #[error("the machine's CA certificates cannot be read: {0}")]
     Certificates(std::io::Error),
@@ -51,17 +48,20 @@ impl Gateway {
         let keys = keys(config)?;
         let metrics = Metrics::new(&labels(config));
         metrics.config_reload_success.set(1);
-        let ledger = Ledger::open(&config.ledger, config.budget.clone(), clock.clone(), observe(&metrics))?;
         let evictions = metrics.cache_evictions.clone();
         let rated = config.caller.iter().filter_map(|caller| Some((Arc::from(caller.name.as_str()), caller.fresh_rate?)));
         let policy = config.policy();
         // Under forwarded credentials the ledger does not know whose part of the cache a call was for.
         let memory = match config.auth.mode {
             Mode::Forward => Duration::ZERO,
-            Mode::Keys | Mode::Open => policy.min_age.max(policy.unknown_window).max(policy.null_ttl),
+            Mode::Keys | Mode::Open => policy.memory(),
         };
+        let (calls, pending) = (PaidCalls::new(config.fresh.remembered_numbers), Pending::default());
+        let recall = Recall { calls: calls.clone(), pending: pending.clone(), clock: clock.clone(), effect: policy.unknown_window };
+        let ledger = Ledger::open(&config.ledger, config.budget.clone(), memory, clock.clone(), observe(&metrics, recall))?;
         let rules = Rules {
             policy,
+            memory: policy.memory(),
             prices: config.prices,
             keys,
             default_enterprise: config.upstream.default_enterprise,
@@ -72,12 +72,13 @@ impl Gateway {
             budget_status: config.fresh.budget_status.into(),
             log_full_numbers: config.telemetry.log_full_numbers,
         };
-        let gateway = Self(Arc::new(Shared {
+        Ok(Self(Arc::new(Shared {
             auth: Auth::new(&config.auth, &config.caller),
             limits: Limits::new(config.fresh.rate, rated, clock),
             cache: Cache::new(&config.cache, Arc::new(move |why: Eviction| evictions.with_label_values(&[why.as_str()]).inc())),
             lists: Lists::new(&config.cache),
-            calls: PaidCalls::new(config.fresh.remembered_numbers),
+            calls,
+            pending,
             ledger,
             upstream: Client::new(&config.upstream, clock).map_err(BuildError::Certificates)?,
             metrics,
@@ -89,26 +90,7 @@ impl Gateway {
             renewals: Arc::new(Semaphore::new((config.upstream.max_in_flight / RENEWALS).max(1))),
             tasks: TaskTracker::new(),
             remembers_since: clock.elapsed().saturating_sub(memory),
-        }));
-        let memory = SignedDuration::try_from(memory).unwrap_or(SignedDuration::MAX);
-        gateway.remember_paid(clock.now().checked_sub(memory).unwrap_or(Timestamp::MIN))?;
-        Ok(gateway)
-    }
-
-    /// What a former run paid for since `since` is not paid for again.
-    fn remember_paid(&self, since: Timestamp) -> Result<(), BuildError> {
-        let now = self.0.clock.now();
-        for Posted { enterprise, number, held_at, end, .. } in self.0.ledger.recent(since).map_err(|_| BuildError::History)? {
-            let ago = now.duration_since(held_at).try_into().unwrap_or_default();
-            let sent = self.0.clock.elapsed().saturating_sub(ago);
-            let key = Key { partition: Partition::SHARED, enterprise, number };
-            match end {
-                End::Settled => self.0.calls.paid(key, sent),
-                End::Assumed => self.0.calls.unknown(key, sent),
-                End::Released => {}
-            }
-        }
-        Ok(())
+        })))
     }
 
     /// All metrics in Prometheus's text format. Gauges are read here and now, from what they tell of.
@@ -120,11 +102,15 @@ impl Gateway {
             metrics.budget_spent.with_label_values(&name).set(budget.spent.as_metric());
             metrics.budget_held.with_label_values(&name).set(budget.held.as_metric());
             metrics.budget_resets.with_label_values(&name).set(budget.resets_at.as_duration().as_secs_f64());
+            metrics.budget_enforced.with_label_values(&name).set(f64::from(u8::from(budget.enforced)));
         }
+        metrics.ledger_available.set(i64::from(self.0.ledger.is_available()));
+        metrics.kill_switch.set(i64::from(self.0.ledger.is_stopped()));
         let holds = self.0.ledger.holds();
         let whole = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
         metrics.holds_open.set(whole(holds.count as u64));
         metrics.hold_oldest_age.set(holds.oldest_age.unwrap_or_default().as_secs_f64());
+        metrics.calls_unresolved.set(whole(self.0.pending.count() as u64));
         let (entries, bytes) = self.0.cache.size();
         metrics.cache_entries.set(whole(entries));
         metrics.cache_bytes.set(whole(bytes));
@@ -154,23 +140,53 @@ fn labels(config: &Config) -> Labels {
     Labels {
         callers: callers.chain([Arc::from(ANONYMOUS)]).collect(),
         budgets: config.budget.iter().map(|budget| Arc::from(budget.name.as_str())).collect(),
+        thresholds: THRESHOLDS.iter().map(ToString::to_string).collect(),
         hold_ends: End::ALL.iter().map(|end| end.as_str()).collect(),
         evictions: Eviction::ALL.iter().map(|why| why.as_str()).collect(),
         limiters: Limiter::ALL.iter().map(|limiter| limiter.as_str()).collect(),
     }
 }
 
-/// Counts what the ledger tells.
-fn observe(metrics: &Metrics) -> Observe {
+/// What a former run paid for is not paid for again.
+struct Recall {
+    calls: PaidCalls,
+    pending: Pending,
+    clock: Clock,
+    /// How long a call may still take effect.
+    effect: Duration,
+}
+
+impl Recall {
+    fn take(&self, posted: &Posted) {
+        let ago = self.clock.now().duration_since(posted.held_at).try_into().unwrap_or_default();
+        let sent = self.clock.elapsed().saturating_sub(ago);
+        let key = Key { partition: Partition::SHARED, enterprise: posted.enterprise, number: posted.number };
+        if posted.is_known {
+            self.calls.paid(key, sent);
+        } else {
+            self.calls.unknown(key, sent);
+            self.pending.add(key, posted.id, sent, sent + self.effect, None);
+        }
+    }
+}
+
+/// Counts, logs and remembers what the ledger tells.
+fn observe(metrics: &Metrics, recall: Recall) -> Observe {
     let metrics = metrics.clone();
     let decided = |metrics: &Metrics, budget: &str, decision: &str| metrics.budget_decisions.with_label_values(&[budget, decision]).inc();
     Arc::new(move |event| match event {
+        Event::Recalled(posted) => recall.take(posted),
         Event::CommitTook(time) => metrics.ledger_commit.observe(time.as_secs_f64()),
         Event::Allowed { budget } => decided(&metrics, budget, "allowed"),
         Event::Denied { budget } => decided(&metrics, budget, "denied"),
         Event::Ended { end, amount, caller } => {
             metrics.holds.with_label_values(&[end.as_str()]).inc();
             metrics.spend.add(caller, amount);
+        }
+        Event::TakenBack { amount, caller } => metrics.taken_back.add(caller, amount),
+        Event::Threshold { budget, percent, spent, limit } => {
+            metrics.budget_thresholds.with_label_values(&[budget, &percent.to_string()]).inc();
+            tracing::warn!(budget, percent, %spent, %limit, "a budget's window reached a part of its limit");
         }
     })
 }

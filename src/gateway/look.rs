@@ -9,7 +9,7 @@ use serde_json::json;
 use super::Gateway;
 use super::ask::Ask;
 use super::failure::Failure;
-use crate::cache::{Content, Entry};
+use crate::cache::{Content, Entry, Key};
 use crate::flight::{Follow, Seat};
 use crate::policy::decide::{Kind, Probe};
 use crate::policy::evidence::Billing;
@@ -53,14 +53,14 @@ impl Look {
 
 impl Gateway {
     /// Looks, or waits for whoever is looking already. The look goes on when nobody waits any more.
-    pub(super) fn look(&self, ask: &Ask) -> Follow<Arc<Look>> {
-        match self.0.looks.board(&ask.key) {
+    pub(super) fn look(&self, key: Key, context: &Context) -> Follow<Arc<Look>> {
+        match self.0.looks.board(&key) {
             Seat::Follow(follow) => follow,
             Seat::Lead(lead) => {
                 let follow = lead.follow();
-                let (gateway, ask) = (self.clone(), ask.clone());
+                let (gateway, context) = (self.clone(), context.clone());
                 self.0.tasks.spawn(async move {
-                    let look = gateway.look_upstream(&ask).await;
+                    let look = gateway.look_upstream(key, &context).await;
                     lead.land(Arc::new(look));
                 });
                 follow
@@ -68,22 +68,29 @@ impl Gateway {
         }
     }
 
+    /// Looks, and weighs what that says of calls of unknown outcome.
+    pub(super) async fn look_upstream(&self, key: Key, context: &Context) -> Look {
+        let look = self.list_one(key, context).await;
+        self.weigh(&key, look.fact()).await;
+        look
+    }
+
     /// Looks, and keeps what may be kept: data and absence. A null is kept only by whoever knows that it may be served.
-    pub(super) async fn look_upstream(&self, ask: &Ask) -> Look {
+    async fn list_one(&self, key: Key, context: &Context) -> Look {
         let begun = self.0.clock.elapsed();
         let path = format!(
             "/enterprises/{}/reputation/numbers?filter%5Bphone_number%5D%5Beq%5D=%2B{}&page%5Bnumber%5D=1&page%5Bsize%5D=10",
-            ask.key.enterprise,
-            ask.key.number.digits()
+            key.enterprise,
+            key.number.digits()
         );
-        let answer = match self.free(&path, Operation::List, &ask.context).await {
+        let answer = match self.free(&path, Operation::List, context).await {
             Ok(answer) => answer,
             Err(failure) => return Look::Failed(failure),
         };
-        let Some(content) = reading(&answer, ask) else { return Look::Inconclusive };
-        let entry = self.0.cache.entry(&ask.key, content, self.0.clock.elapsed());
+        let Some(content) = reading(&answer, &key) else { return Look::Inconclusive };
+        let entry = self.0.cache.entry(&key, content, self.0.clock.elapsed());
         if entry.kind != Kind::Null {
-            self.0.cache.keep(ask.key, &entry, begun);
+            self.0.cache.keep(key, &entry, begun);
         }
         if entry.kind == Kind::Missing { Look::Missing(entry) } else { Look::Found(entry, begun) }
     }
@@ -91,7 +98,7 @@ impl Gateway {
     /// Renews a copy that was served stale, if there is a place for that now.
     pub(super) fn renew(&self, ask: &Ask) {
         let Ok(place) = Arc::clone(&self.0.renewals).try_acquire_owned() else { return };
-        let look = self.look(ask);
+        let look = self.look(ask.key, &ask.context);
         self.0.tasks.spawn(async move {
             let ended = look.landed().await;
             drop((ended, place));
@@ -122,13 +129,13 @@ impl Gateway {
 
 /// What a list says of this very number of this very enterprise; nothing, if it does not tell. A filter that was
 /// ignored shows by items of other numbers, among which the wanted one may be missing only because of paging.
-fn reading(answer: &Answer, ask: &Ask) -> Option<Content> {
+fn reading(answer: &Answer, key: &Key) -> Option<Content> {
     let items = record::list(&answer.body).ok()?;
     if items.is_empty() {
-        return Some(Content::missing(not_found(ask.key.number)));
+        return Some(Content::missing(not_found(key.number)));
     }
     let this =
-        items.into_iter().find(|item| item.record.phone_number == ask.key.number && item.record.enterprise_id == ask.key.enterprise)?;
+        items.into_iter().find(|item| item.record.phone_number == key.number && item.record.enterprise_id == key.enterprise)?;
     Some(Content::record(this.record.reputation, this.document, answer.date))
 }
 

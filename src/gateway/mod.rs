@@ -12,6 +12,7 @@ mod look;
 mod purchase;
 mod refusal;
 mod retrieve;
+mod unresolved;
 mod visit;
 
 use std::collections::HashMap;
@@ -34,7 +35,7 @@ use crate::limit::Limits;
 use crate::policy::decide::Policy;
 use crate::policy::pricing::PriceList;
 use crate::server::{Abort, Service};
-use crate::spend::{BudgetStatus, Ledger};
+use crate::spend::{BudgetStatus, KillSwitch, Ledger, Override, OverrideRefused, Unavailable};
 use crate::telemetry::Metrics;
 use crate::telnyx::{EnterpriseId, Operation, route};
 use crate::upstream::Client;
@@ -52,6 +53,8 @@ use visit::Visit;
 struct Rules {
     /// What a read does.
     policy: Policy,
+    /// How far back calls are remembered over a restart, and how long one of unknown outcome may be resolved.
+    memory: Duration,
     /// What operations cost.
     prices: PriceList,
     /// Keys that go upstream.
@@ -92,6 +95,8 @@ struct Shared {
     lists: Lists,
     /// What was paid for lately.
     calls: PaidCalls,
+    /// Calls of unknown outcome.
+    pending: unresolved::Pending,
     ledger: Ledger,
     upstream: Client,
     metrics: Metrics,
@@ -108,9 +113,34 @@ struct Shared {
 }
 
 impl Gateway {
+    /// The clock that everything here goes by.
+    pub fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
     /// Every budget in its present window.
     pub fn budgets(&self) -> Vec<BudgetStatus> {
         self.0.ledger.budgets()
+    }
+
+    /// Raises a budget's limit for a while.
+    pub async fn raise(&self, granted: Override) -> Result<BudgetStatus, OverrideRefused> {
+        self.0.ledger.raise(granted).await
+    }
+
+    /// Stops all billable work, or allows it again.
+    pub async fn switch(&self, on: bool, reason: String, author: String) -> Result<KillSwitch, Unavailable> {
+        self.0.ledger.switch(on, reason, author).await
+    }
+
+    /// Whether all billable work is stopped.
+    pub fn kill_switch(&self) -> KillSwitch {
+        self.0.ledger.kill_switch()
+    }
+
+    /// Whether money can be spent at all: what is free goes on without the ledger.
+    pub fn ledger_is_available(&self) -> bool {
+        self.0.ledger.is_available()
     }
 
     /// Waits until every look and every purchase under way has ended, and closes the ledger behind them.

@@ -72,13 +72,14 @@ pub(super) enum Denied {
 impl Denied {
     /// Whether any caller would have been refused.
     fn concerns_all(&self) -> bool {
-        matches!(self, Self::Limited(Limited { limiter: Limiter::Global, .. }) | Self::Hold(HoldRefused::Unavailable))
+        matches!(self, Self::Limited(Limited { limiter: Limiter::Global, .. }) | Self::Hold(HoldRefused::Stopped | HoldRefused::Unavailable))
     }
 
     pub(super) fn reason(&self) -> Reason {
         match self {
             Self::Limited(_) => Reason::RateLimited,
             Self::Hold(HoldRefused::NoBudget | HoldRefused::Exhausted(_)) => Reason::BudgetExhausted,
+            Self::Hold(HoldRefused::Stopped) => Reason::Stopped,
             Self::Hold(HoldRefused::Unavailable) => Reason::LedgerUnavailable,
         }
     }
@@ -92,7 +93,7 @@ struct Verdict {
 }
 
 /// A ledger whose disk hangs is not waited for: nothing is bought, and what was bought is not kept from its callers.
-const LEDGER_WAIT: Duration = Duration::from_secs(2);
+pub(super) const LEDGER_WAIT: Duration = Duration::from_secs(2);
 
 /// The look for what became of a call is made while its caller waits, who has waited for the call already.
 const RECOVERY_WAIT: Duration = Duration::from_secs(5);
@@ -119,11 +120,14 @@ impl Gateway {
             operation,
             price: self.0.rules.prices.price(operation),
         };
-        if self.0.ledger.preview(&charge).is_ok()
-            && let Err(limited) = self.0.limits.take(caller)
-        {
-            self.0.metrics.rate_limit_denied.with_label_values(&[limited.limiter.as_str()]).inc();
-            return Err(Denied::Limited(limited));
+        match self.0.ledger.preview(std::slice::from_ref(&charge)) {
+            Ok(()) => self.0.limits.take(caller).map_err(|limited| {
+                self.0.metrics.rate_limit_denied.with_label_values(&[limited.limiter.as_str()]).inc();
+                Denied::Limited(limited)
+            })?,
+            Err(refused @ (HoldRefused::Stopped | HoldRefused::Unavailable)) => return Err(Denied::Hold(refused)),
+            // The ledger itself decides, and counts.
+            Err(HoldRefused::NoBudget | HoldRefused::Exhausted(_)) => {}
         }
         let held = timeout(LEDGER_WAIT, self.0.ledger.hold(charge)).await;
         held.unwrap_or(Err(HoldRefused::Unavailable)).map_err(Denied::Hold)
@@ -132,6 +136,10 @@ impl Gateway {
     /// Sends the number's GET, once. Until the verdict the outcome counts as unknown: if this task dies, nothing is sent again.
     async fn carry_out(&self, ask: &Ask, operation: Billable, hold: Hold) -> (Billing, End) {
         let place = self.0.upstream.place().await;
+        if self.0.ledger.is_stopped() {
+            self.settle(hold, Billing::NotSent, "stopped before it was sent").await;
+            return (Billing::NotSent, End::Denied(Denied::Hold(HoldRefused::Stopped)));
+        }
         let unknown_before = self.0.calls.of(&ask.key).unknown;
         let sent = self.0.clock.elapsed();
         self.0.calls.unknown(ask.key, sent);
@@ -147,7 +155,11 @@ impl Gateway {
         };
         let verdict = verdict(outcome, operation, ask);
         self.count_upstream(Operation::Retrieve, verdict.billing, self.0.clock.elapsed().saturating_sub(sent));
-        self.settle(hold, &verdict).await;
+        let id = hold.id();
+        self.settle(hold, verdict.billing, verdict.why).await;
+        if verdict.billing == Billing::Unknown {
+            self.0.pending.add(ask.key, id, sent, sent + self.0.rules.policy.unknown_window, Some(ask.context.clone()));
+        }
         let end = match verdict.result {
             Ok(content) => self.keep_answer(ask, operation, verdict.billing, content, sent),
             Err(Failure::OutcomeUnknown) => return self.recover(ask, sent).await,
@@ -155,7 +167,10 @@ impl Gateway {
         };
         // After the answer is kept: who sees that it was paid finds it.
         match verdict.billing {
-            Billing::Billed => self.0.calls.paid(ask.key, sent),
+            Billing::Billed => {
+                self.0.calls.paid(ask.key, sent);
+                self.0.pending.hasten(&ask.key, self.0.clock.elapsed());
+            }
             Billing::NotBilled | Billing::NotSent => self.0.calls.not_billed(ask.key, sent, unknown_before),
             Billing::Unknown => {}
         }
@@ -176,7 +191,10 @@ impl Gateway {
 
     /// The free look that may show what became of a call: data newer than its dispatch means that it worked.
     async fn recover(&self, ask: &Ask, sent: Duration) -> (Billing, End) {
-        if let Ok(Look::Found(entry, _)) = timeout(RECOVERY_WAIT, self.look_upstream(ask)).await {
+        // A task of its own: what the look shows is recorded, also if nobody waits any more.
+        let (gateway, key, context) = (self.clone(), ask.key, ask.context.clone());
+        let look = self.0.tasks.spawn(async move { gateway.look_upstream(key, &context).await });
+        if let Ok(Ok(Look::Found(entry, _))) = timeout(RECOVERY_WAIT, look).await {
             let since_sent = self.0.clock.elapsed().saturating_sub(sent);
             if entry.data_age().is_some_and(|age| age <= since_sent + CLOCK_TOLERANCE) {
                 self.0.calls.recovered(ask.key, sent);
@@ -187,19 +205,19 @@ impl Gateway {
     }
 
     /// Ends the hold. An end that cannot be written now is kept by the ledger, which goes on trying.
-    async fn settle(&self, hold: Hold, verdict: &Verdict) {
+    async fn settle(&self, hold: Hold, billing: Billing, why: &str) {
         let id = hold.id();
         let end = async {
-            match verdict.billing {
-                Billing::Billed => hold.settle(verdict.why).await,
-                Billing::NotBilled | Billing::NotSent => hold.release(verdict.why).await,
-                Billing::Unknown => hold.assume(verdict.why).await,
+            match billing {
+                Billing::Billed => hold.settle(why).await,
+                Billing::NotBilled | Billing::NotSent => hold.release(why).await,
+                Billing::Unknown => hold.assume(why).await,
             }
         };
         if !matches!(timeout(LEDGER_WAIT, end).await, Ok(Ok(()))) {
             tracing::error!(
                 hold = %id,
-                outcome = verdict.billing.as_str(),
+                outcome = billing.as_str(),
                 "the ledger has not recorded how a hold ended, and goes on trying"
             );
         }

@@ -151,6 +151,11 @@ pub(super) fn hold_refused(refused: &HoldRefused, rules: &Rules) -> Box<Answer> 
             );
             refusal(Decision::BudgetExhausted, with_budget(payment(detail), budget))
         }
+        HoldRefused::Stopped => {
+            let detail = "an operator stopped all billable work; stored answers and free reads go on";
+            let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "kill_switch", "Billable work stopped", detail);
+            refusal(Decision::KillSwitch, problem.never_retried())
+        }
         HoldRefused::Unavailable => {
             let detail = "the ledger cannot record a charge now, so nothing is bought; stored answers and free reads go on";
             let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "ledger_unavailable", "Ledger unavailable", detail);

@@ -57,7 +57,7 @@ impl Gateway {
                 }
                 Action::Refuse(reason) => return Err(self.refuse(reason, &course)),
                 Action::Probe => {
-                    let look = visit.waiting_for(self.look(ask).landed()).await;
+                    let look = visit.waiting_for(self.look(ask.key, &ask.context).landed()).await;
                     let look = look.unwrap_or_else(|_| Arc::new(Look::Failed(Failure::Lost(Lost::Cut))));
                     course.looked(look, self.0.clock.elapsed());
                     continue;
@@ -207,7 +207,7 @@ impl Gateway {
             (Reason::OutcomeUnknown, _) => refusal::outcome_unknown(),
             (_, Some(Denied::Limited(limited))) => refusal::rate_limited(*limited),
             (_, Some(Denied::Hold(refused))) => refusal::hold_refused(refused, &self.0.rules),
-            (Reason::Upstream | Reason::RateLimited | Reason::BudgetExhausted | Reason::LedgerUnavailable, None) => {
+            (Reason::Upstream | Reason::RateLimited | Reason::BudgetExhausted | Reason::Stopped | Reason::LedgerUnavailable, None) => {
                 refusal::failed(course.failure.as_ref().unwrap_or(&Failure::Invalid))
             }
         };

@@ -30,6 +30,9 @@ pub struct Budget {
     pub limit: Usd,
     /// The stretch of the calendar that the limit is for.
     pub window: Window,
+    /// Whether it refuses. One that does not is a dry run: it counts what it would have refused.
+    #[serde(default = "enforced", skip_serializing_if = "is_enforced")]
+    pub enforce: bool,
     /// The IANA zone whose calendar it is.
     #[serde(with = "iana", default = "utc")]
     pub time_zone: TimeZone,
@@ -209,6 +212,15 @@ fn last_change(now: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
 
 fn utc() -> TimeZone {
     TimeZone::UTC
+}
+
+fn enforced() -> bool {
+    true
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_enforced(enforce: &bool) -> bool {
+    *enforce
 }
 
 /// A zone as its IANA name. Offsets such as `+02:00` are refused: they know nothing of daylight saving time.

@@ -28,12 +28,19 @@ pub struct Want {
     pub max_age: Option<Duration>,
     /// An error rather than a substitute.
     pub strict: bool,
+    /// A client library sends this request again, since it has seen no good answer to it yet.
+    pub retry: bool,
 }
 
 impl Want {
     /// Whether this request is after data that may have to be bought.
     pub fn buys_fresh(&self) -> bool {
         self.fresh && self.may_bill
+    }
+
+    /// How far back an attempt of the same intent may lie.
+    fn retries(&self) -> Duration {
+        if self.retry { RETRIES } else { Duration::ZERO }
     }
 }
 
@@ -168,6 +175,16 @@ pub enum Action {
     Refuse(Reason),
 }
 
+/// A client library's retries of one request come within this time: the slowest waits ten minutes for an answer.
+const RETRIES: Duration = Duration::from_mins(15);
+
+impl Policy {
+    /// How long calls that were paid for, or may have been, matter.
+    pub fn memory(&self) -> Duration {
+        self.min_age.max(self.unknown_window).max(self.null_ttl).max(RETRIES)
+    }
+}
+
 /// Upstream's clock and ours may differ, and its times may be cut to whole seconds.
 pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
 
@@ -234,12 +251,12 @@ fn fresh(facts: &Facts, policy: &Policy) -> Action {
 
 /// Whether a call of unknown outcome is too recent for another one.
 fn barred(facts: &Facts, policy: &Policy) -> bool {
-    facts.unknown_ago.is_some_and(|ago| ago < policy.unknown_window)
+    facts.unknown_ago.is_some_and(|ago| ago < policy.unknown_window.max(facts.want.retries()))
 }
 
 /// Younger data needs no new check.
 fn young(facts: &Facts, policy: &Policy) -> Duration {
-    policy.min_age.max(facts.want.max_age.unwrap_or_default())
+    policy.min_age.max(facts.want.max_age.unwrap_or_default()).max(facts.want.retries())
 }
 
 /// Time since a call whose outcome still matters: what an older one brought would be bought anew had it been known to work.
@@ -301,7 +318,7 @@ fn serves_null(facts: &Facts, policy: &Policy) -> bool {
 
 /// Whether a null record from the free list may be kept as the number's answer.
 pub fn keeps_null(facts: &Facts, policy: &Policy) -> bool {
-    policy.first_touch == FirstTouch::Free || facts.paid_ago.is_some_and(|ago| ago < policy.null_ttl)
+    policy.first_touch == FirstTouch::Free || facts.paid_ago.is_some_and(|ago| ago < policy.null_ttl.max(facts.want.retries()))
 }
 
 /// A refusal of billable work is answered with what there is, unless the caller or the operator wants the error.

@@ -77,6 +77,8 @@ pub enum Reason {
     RateLimited,
     /// A budget, or that there is none.
     BudgetExhausted,
+    /// An operator stopped all billable work.
+    Stopped,
     /// The ledger cannot record a charge.
     LedgerUnavailable,
     /// A billed call's outcome is not known yet.
@@ -94,6 +96,7 @@ impl Reason {
             Self::NotPermitted => Decision::NotPermitted,
             Self::RateLimited => Decision::RateLimited,
             Self::BudgetExhausted => Decision::BudgetExhausted,
+            Self::Stopped => Decision::KillSwitch,
             Self::LedgerUnavailable => Decision::LedgerUnavailable,
             Self::OutcomeUnknown => Decision::OutcomeUnknown,
             Self::NotInCache => Decision::NotInCache,

@@ -5,5 +5,6 @@ pub mod decide;
 pub mod decision;
 pub mod entitlement;
 pub mod evidence;
+pub mod hindsight;
 pub mod money;
 pub mod pricing;

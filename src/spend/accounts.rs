@@ -12,9 +12,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{BudgetStatus, End, HoldId};
+use super::{BudgetStatus, End, HoldId, HoldRefused, Override};
 use crate::policy::budget::{Budget, Charge, Interval};
 use crate::policy::money::Usd;
+
+/// The parts of a budget's limit, in percent, that are recorded when what is posted reaches them.
+pub const THRESHOLDS: [u8; 4] = [50, 80, 95, 100];
 
 /// What has been spent in one window of one budget.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,18 +28,46 @@ pub(super) struct Balance {
     pub(super) held: Usd,
 }
 
+/// What the file has for one window of one budget.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Standing {
+    pub(super) balance: Balance,
+    /// Those that may still be in force.
+    pub(super) overrides: Vec<Override>,
+    /// The highest threshold that was recorded; 0 for none.
+    pub(super) threshold: u8,
+}
+
 /// One budget in one window.
 #[derive(Clone, Debug)]
 pub(super) struct Account {
     pub(super) budget: Arc<Budget>,
     pub(super) window: Interval,
-    pub(super) balance: Balance,
+    pub(super) standing: Standing,
 }
 
 impl Account {
+    /// The limit with all overrides that are in force.
+    pub(super) fn limit(&self, now: Timestamp) -> Usd {
+        self.budget.limit + self.overrides(now).map(|granted| granted.amount).sum()
+    }
+
+    /// The overrides in force.
+    pub(super) fn overrides(&self, now: Timestamp) -> impl Iterator<Item = &Override> {
+        self.standing.overrides.iter().filter(move |granted| now < granted.expires_at)
+    }
+
     /// Whether the limit has room for `price` besides all that is posted and held.
-    fn allows(&self, price: Usd) -> bool {
-        self.balance.posted + self.balance.held + price <= self.budget.limit
+    fn has_room(&self, price: Usd, now: Timestamp) -> bool {
+        let Balance { posted, held } = self.standing.balance;
+        posted + held + price <= self.limit(now)
+    }
+
+    /// The thresholds that what is posted has reached and that are not recorded yet.
+    pub(super) fn thresholds_reached(&self, now: Timestamp) -> impl Iterator<Item = u8> + use<> {
+        let (spent, limit) = (i128::from(self.standing.balance.posted.micros()), i128::from(self.limit(now).micros()));
+        let recorded = self.standing.threshold;
+        THRESHOLDS.into_iter().filter(move |percent| *percent > recorded && spent > 0 && spent * 100 >= limit * i128::from(*percent))
     }
 
     /// The same account; in a new window, if `now` lies in another one, with nothing spent.
@@ -44,42 +75,62 @@ impl Account {
         if self.window.contains(now) {
             return self;
         }
-        Self { window: self.budget.window_at(now), balance: Balance::default(), ..self }
+        let standing = Standing { overrides: self.standing.overrides, ..Standing::default() };
+        Self { window: self.budget.window_at(now), standing, ..self }
     }
 
-    pub(super) fn status(&self) -> BudgetStatus {
+    pub(super) fn status(&self, now: Timestamp) -> BudgetStatus {
         BudgetStatus {
             name: self.budget.name.clone(),
             scope: self.budget.scope(),
-            limit: self.budget.limit,
-            spent: self.balance.posted,
-            held: self.balance.held,
+            enforced: self.budget.enforce,
+            limit: self.limit(now),
+            raised: self.limit(now) - self.budget.limit,
+            overrides: self.overrides(now).cloned().collect(),
+            threshold: self.standing.threshold,
+            spent: self.standing.balance.posted,
+            held: self.standing.balance.held,
             starts_at: self.window.start,
             resets_at: self.window.end,
         }
     }
 }
 
-/// What the budgets say to a charge.
+/// What the budgets say to charges that are made together.
 #[derive(Debug)]
-pub(super) enum Verdict<'a> {
-    /// Every budget that applies has room. Never empty.
-    Allowed(Vec<&'a Account>),
-    /// These budgets apply and have no room. Never empty.
-    Exhausted(Vec<&'a Account>),
-    /// No budget applies, so nothing may be spent.
-    NoBudget,
+pub(super) struct Verdict<'a> {
+    /// Every budget that applies, and whether it has room.
+    asked: Vec<(&'a Account, bool)>,
+    /// Whether no budget applies to one of the charges.
+    is_unpaid: bool,
+    now: Timestamp,
 }
 
-/// All budgets that apply have to agree; one that refuses is enough.
-pub(super) fn verdict<'a>(accounts: &'a [Account], charge: &Charge) -> Verdict<'a> {
-    let applying = || accounts.iter().filter(|account| account.budget.applies_to(charge));
-    let exhausted: Vec<_> = applying().filter(|account| !account.allows(charge.price)).collect();
-    let all: Vec<_> = applying().collect();
-    match (all.is_empty(), exhausted.is_empty()) {
-        (true, _) => Verdict::NoBudget,
-        (false, false) => Verdict::Exhausted(exhausted),
-        (false, true) => Verdict::Allowed(all),
+/// All budgets that apply have to agree; one that refuses is enough. A dry run always agrees.
+pub(super) fn verdict<'a>(accounts: &'a [Account], charges: &[Charge], now: Timestamp) -> Verdict<'a> {
+    let asked = accounts.iter().filter_map(|account| {
+        let mut prices = charges.iter().filter(|charge| account.budget.applies_to(charge)).map(|charge| charge.price).peekable();
+        prices.peek()?;
+        Some((account, account.has_room(prices.sum(), now)))
+    });
+    let is_unpaid = charges.iter().any(|charge| !accounts.iter().any(|account| account.budget.applies_to(charge)));
+    Verdict { asked: asked.collect(), is_unpaid, now }
+}
+
+impl<'a> Verdict<'a> {
+    /// Why nothing may be held; none, if all of it may.
+    pub(super) fn refusal(&self) -> Option<HoldRefused> {
+        if self.is_unpaid {
+            return Some(HoldRefused::NoBudget);
+        }
+        let refusing = self.asked.iter().find(|(account, has_room)| account.budget.enforce && !has_room);
+        refusing.map(|(account, _)| HoldRefused::Exhausted(Box::new(account.status(self.now))))
+    }
+
+    /// What is counted: each budget that has no room, and, if all agreed, those that have.
+    pub(super) fn counted(&self) -> impl Iterator<Item = (&'a Account, bool)> {
+        let (is_unpaid, is_refused) = (self.is_unpaid, self.refusal().is_some());
+        self.asked.iter().copied().filter(move |(_, has_room)| !(is_unpaid || is_refused && *has_room))
     }
 }
 
@@ -114,15 +165,15 @@ const NO_WINDOW: Interval = Interval { start: Timestamp::MIN, end: Timestamp::MI
 impl Accounts {
     /// Accounts whose balances have yet to be loaded by [`Accounts::roll`].
     pub(super) fn new(budgets: Vec<Budget>) -> Self {
-        let unloaded = |budget| Account { budget: Arc::new(budget), window: NO_WINDOW, balance: Balance::default() };
+        let unloaded = |budget| Account { budget: Arc::new(budget), window: NO_WINDOW, standing: Standing::default() };
         Self { current: budgets.into_iter().map(unloaded).collect(), open: BTreeMap::new(), changes: Vec::new() }
     }
 
     /// Moves every account into its window at `now`; `fold` tells what the ledger's file has for a window.
-    pub(super) fn roll<E>(&mut self, now: Timestamp, mut fold: impl FnMut(&Budget, Interval) -> Result<Balance, E>) -> Result<(), E> {
+    pub(super) fn roll<E>(&mut self, now: Timestamp, mut fold: impl FnMut(&Budget, Interval) -> Result<Standing, E>) -> Result<(), E> {
         for account in self.current.iter_mut().filter(|account| !account.window.contains(now)) {
             let window = account.budget.window_at(now);
-            account.balance = fold(&account.budget, window)?;
+            account.standing = fold(&account.budget, window)?;
             account.window = window;
         }
         Ok(())
@@ -146,23 +197,38 @@ impl Accounts {
     /// Holds a charge that every budget allowed.
     pub(super) fn hold(&mut self, id: HoldId, hold: OpenHold) {
         for account in covering(&mut self.current, &hold) {
-            account.balance.held += hold.charge.price;
+            account.standing.balance.held += hold.charge.price;
         }
         self.open.insert(id, hold);
         self.changes.push(Change::Held(id));
     }
 
-    /// Ends an open hold; tells what that posts and for which caller, or nothing if the hold is not open.
-    pub(super) fn end(&mut self, id: HoldId, end: End) -> Option<(Usd, Arc<str>)> {
+    /// Ends an open hold; tells what was held, or nothing if the hold is not open.
+    pub(super) fn end(&mut self, id: HoldId, end: End) -> Option<OpenHold> {
         let hold = self.open.remove(&id)?;
-        let posted = end.posts(hold.charge.price);
         for account in covering(&mut self.current, &hold) {
-            account.balance.held -= hold.charge.price;
-            account.balance.posted += posted;
+            account.standing.balance.held -= hold.charge.price;
+            account.standing.balance.posted += end.posts(hold.charge.price);
         }
-        let caller = Arc::clone(&hold.charge.caller);
-        self.changes.push(Change::Ended(id, hold));
-        Some((posted, caller))
+        self.changes.push(Change::Ended(id, hold.clone()));
+        Some(hold)
+    }
+
+    /// Takes back what an ended hold had posted.
+    pub(super) fn take_back(&mut self, hold: &OpenHold) {
+        for account in covering(&mut self.current, hold) {
+            account.standing.balance.posted -= hold.charge.price;
+        }
+    }
+
+    /// The account of the budget with this name.
+    pub(super) fn named(&mut self, name: &str) -> Option<&mut Account> {
+        self.current.iter_mut().find(|account| account.budget.name == name)
+    }
+
+    /// Every budget in its window, to be changed.
+    pub(super) fn all_mut(&mut self) -> &mut [Account] {
+        &mut self.current
     }
 
     /// The changes so far have been committed.
@@ -193,132 +259,4 @@ fn covering<'a>(accounts: &'a mut [Account], hold: &OpenHold) -> impl Iterator<I
 }
 
 #[cfg(test)]
-mod tests {
-    use std::convert::Infallible;
-
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::policy::pricing::Billable;
-
-    /// The plainest ledger there is: a list of charges, each with its end.
-    #[derive(Clone, Default)]
-    struct Model(Vec<(Charge, Timestamp, Option<End>)>);
-
-    impl Model {
-        fn fold(&self, budget: &Budget, window: Interval) -> Balance {
-            let counted = self.0.iter().filter(|(charge, at, _)| budget.applies_to(charge) && window.contains(*at));
-            counted.fold(Balance::default(), |balance, (charge, _, end)| match end {
-                None => Balance { held: balance.held + charge.price, ..balance },
-                Some(end) => Balance { posted: balance.posted + end.posts(charge.price), ..balance },
-            })
-        }
-
-        fn open(&self) -> Vec<usize> {
-            (0..self.0.len()).filter(|index| self.0[*index].2.is_none()).collect()
-        }
-    }
-
-    #[derive(Clone, Copy, Debug)]
-    enum Step {
-        Hold { caller: bool, operation: bool, cents: i64 },
-        End { nth: usize, end: usize },
-        Turn { seconds: i64 },
-        Commit,
-        Fail,
-    }
-
-    fn step() -> impl Strategy<Value = Step> {
-        prop_oneof![
-            6 => (any::<bool>(), any::<bool>(), 0_i64..40).prop_map(|(caller, operation, cents)| Step::Hold { caller, operation, cents }),
-            4 => (any::<usize>(), 0..3_usize).prop_map(|(nth, end)| Step::End { nth, end }),
-            2 => (-7_500_i64..7_500).prop_map(|seconds| Step::Turn { seconds }),
-            3 => Just(Step::Commit),
-            1 => Just(Step::Fail),
-        ]
-    }
-
-    fn budgets() -> Vec<Budget> {
-        let text = r#"
-            [[budget]]
-            name = "all"
-            limit = "2.00"
-            window = "day"
-            time_zone = "America/New_York"
-            [[budget]]
-            name = "hourly"
-            limit = "1.00"
-            window = "hour"
-            [[budget]]
-            name = "dialer, fresh"
-            limit = "0.70"
-            window = "hour"
-            caller = "dialer"
-            operation = "fresh"
-        "#;
-        let mut read: std::collections::HashMap<String, Vec<Budget>> = toml::from_str(text).expect("budgets");
-        read.remove("budget").expect("budgets")
-    }
-
-    fn charge(caller: &str, operation: Billable, cents: i64) -> Charge {
-        Charge {
-            request_id: "r1".to_owned(),
-            caller: caller.into(),
-            enterprise: "6a09cdc3-8948-47f0-aa62-74ac943d6c58".parse().expect("a UUID"),
-            number: "+12025550000".parse().expect("E.164"),
-            operation,
-            price: Usd::from_micros(cents * 10_000),
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn no_window_is_ever_overspent_and_no_hold_leaks(steps in proptest::collection::vec(step(), 1..120)) {
-            let mut accounts = Accounts::new(budgets());
-            let (mut file, mut model) = (Model::default(), Model::default());
-            let mut now: Timestamp = "2026-11-01T04:30:00Z".parse().expect("an instant");
-            let Ok(()) = accounts.roll(now, |_, _| Ok::<_, Infallible>(Balance::default()));
-            for step in steps {
-                match step {
-                    Step::Turn { seconds } => now += jiff::SignedDuration::from_secs(seconds),
-                    Step::Hold { caller, operation, cents } => {
-                        let caller = if caller { "dialer" } else { "crm" };
-                        let charge = charge(caller, if operation { Billable::Fresh } else { Billable::FirstTouch }, cents);
-                        if let Verdict::Allowed(_) = verdict(accounts.all(), &charge) {
-                            let id = HoldId(i64::try_from(model.0.len()).expect("few"));
-                            accounts.hold(id, OpenHold { charge: charge.clone(), held_at: now, since: Duration::ZERO });
-                            model.0.push((charge, now, None));
-                        }
-                    }
-                    Step::End { nth, end } => {
-                        let open = model.open();
-                        if !open.is_empty() {
-                            let (index, end) = (open[nth % open.len()], End::ALL[end]);
-                            let posted = accounts.end(HoldId(i64::try_from(index).expect("few")), end).map(|(posted, _)| posted);
-                            prop_assert_eq!(posted, Some(end.posts(model.0[index].0.price)));
-                            model.0[index].2 = Some(end);
-                            prop_assert_eq!(accounts.end(HoldId(i64::try_from(index).expect("few")), End::Settled), None, "a hold ends once");
-                        }
-                    }
-                    Step::Commit => {
-                        accounts.keep();
-                        file = model.clone();
-                    }
-                    Step::Fail => {
-                        accounts.undo();
-                        model = file.clone();
-                    }
-                }
-                let Ok(()) = accounts.roll(now, |budget, window| Ok::<_, Infallible>(model.fold(budget, window)));
-                prop_assert_eq!(accounts.open_count(), model.open().len());
-                for account in accounts.all() {
-                    prop_assert_eq!(account.balance, model.fold(&account.budget, account.window));
-                    for (_, at, _) in &model.0 {
-                        let balance = model.fold(&account.budget, account.budget.window_at(*at));
-                        prop_assert!(balance.posted + balance.held <= account.budget.limit);
-                    }
-                }
-            }
-        }
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! What the ledger tells: statuses, refusals, ends, events.
+//! What the ledger tells: statuses, refusals, ends, events; and what operators tell it.
 
 use std::fmt;
 use std::io;
@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde::Serialize;
 use strum::{IntoStaticStr, VariantArray};
 
 use crate::policy::budget::Scope;
 use crate::policy::money::Usd;
-use crate::policy::pricing::Billable;
 use crate::telnyx::{EnterpriseId, PhoneNumber};
 
 /// The id of a hold: its row in the table `charge`.
@@ -68,6 +68,67 @@ impl FromStr for End {
     }
 }
 
+/// What later evidence says of a call whose hold was assumed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Finding {
+    /// It was billed: what is posted stands.
+    Billed,
+    /// It was not billed: what was posted is taken back.
+    NotBilled,
+}
+
+/// An operator's raise of a budget's limit, in every window until it expires.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Override {
+    /// The budget's name.
+    #[serde(skip)]
+    pub budget: String,
+    /// What it adds to the limit; more than nothing.
+    #[serde(rename = "amount_usd")]
+    pub amount: Usd,
+    /// When it was granted.
+    pub granted_at: Timestamp,
+    /// The first instant at which it no longer counts.
+    pub expires_at: Timestamp,
+    /// Why it was granted.
+    pub reason: String,
+    /// By whom.
+    pub author: String,
+}
+
+/// Why a budget's limit is not raised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OverrideRefused {
+    /// No budget has this name.
+    #[error("there is no such budget")]
+    NoSuchBudget,
+    /// So many are in force already.
+    #[error("the budget has {0} overrides in force already; wait until one expires, or edit the budget's limit")]
+    TooMany(usize),
+    /// The ledger cannot record it.
+    #[error("the ledger is unavailable")]
+    Unavailable,
+}
+
+impl From<Unavailable> for OverrideRefused {
+    fn from(_: Unavailable) -> Self {
+        Self::Unavailable
+    }
+}
+
+/// Whether all billable work is stopped, and who said so.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct KillSwitch {
+    /// Whether it is stopped.
+    pub on: bool,
+    /// Since when it stands as it does; none if it was never touched, as for the two below.
+    pub since: Option<Timestamp>,
+    /// Why.
+    pub reason: Option<String>,
+    /// By whom.
+    pub author: Option<String>,
+}
+
 /// A budget in one of its windows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BudgetStatus {
@@ -75,8 +136,16 @@ pub struct BudgetStatus {
     pub name: String,
     /// What it covers.
     pub scope: Scope,
-    /// What may be spent in the window.
+    /// Whether it refuses.
+    pub enforced: bool,
+    /// What may be spent in the window now, with all overrides.
     pub limit: Usd,
+    /// The part of the limit that overrides add.
+    pub raised: Usd,
+    /// The overrides in force.
+    pub overrides: Vec<Override>,
+    /// The highest of the thresholds that were reached in the window, in percent; 0 for none.
+    pub threshold: u8,
     /// What is posted: settled and assumed.
     pub spent: Usd,
     /// What is held for calls under way.
@@ -96,27 +165,19 @@ pub struct OpenHolds {
     pub oldest_age: Option<Duration>,
 }
 
-/// A charge whose end posted money.
+/// A charge of a former run that was billed, or may have been.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Posted {
-    /// The request that caused it.
-    pub request_id: String,
-    /// Who asked.
-    pub caller: Arc<str>,
+    /// Its hold.
+    pub id: HoldId,
     /// Whose number it is.
     pub enterprise: EnterpriseId,
     /// The number.
     pub number: PhoneNumber,
-    /// What was done with it.
-    pub operation: Billable,
-    /// What the end posted.
-    pub amount: Usd,
     /// When it was held.
     pub held_at: Timestamp,
-    /// When it ended.
-    pub ended_at: Timestamp,
-    /// How it ended: settled or assumed.
-    pub end: End,
+    /// Whether it is known to have been billed.
+    pub is_known: bool,
 }
 
 /// Why nothing is held, and so nothing billable may be sent.
@@ -128,6 +189,9 @@ pub enum HoldRefused {
     /// A budget has no room for the price. If several have none, the first of the configuration.
     #[error("budget {:?} is exhausted", .0.name)]
     Exhausted(Box<BudgetStatus>),
+    /// An operator stopped all billable work.
+    #[error("all billable work is stopped")]
+    Stopped,
     /// The ledger cannot record a hold.
     #[error("the ledger is unavailable")]
     Unavailable,
@@ -171,6 +235,12 @@ pub enum OpenFailure {
         /// The last version that is known.
         known: usize,
     },
+    /// Its directory is not there.
+    #[error("the directory that it is to be in does not exist")]
+    NoDirectory,
+    /// The file that was opened is not at its path any more.
+    #[error("the file was removed or replaced; put it back, or start the gateway anew to use what is there now")]
+    Replaced,
     /// `SQLite` cannot use it.
     #[error("{0}")]
     Database(#[from] rusqlite::Error),
@@ -179,9 +249,18 @@ pub enum OpenFailure {
     Writer(io::Error),
 }
 
-/// Something that metrics count.
+impl OpenFailure {
+    /// Whether only an operator can mend it, so that waiting for the cause to go away is no use.
+    pub(super) const fn is_final(&self) -> bool {
+        matches!(self, Self::InUse | Self::Version { .. } | Self::NoDirectory | Self::Writer(_))
+    }
+}
+
+/// Something that others count, log or remember.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event<'a> {
+    /// This charge of a former run posted money. Told at the first opening, oldest end first, before anything is held.
+    Recalled(&'a Posted),
     /// A group of holds and ends was made durable.
     CommitTook(Duration),
     /// A budget was asked for a hold and had room, as did all others that apply.
@@ -202,6 +281,24 @@ pub enum Event<'a> {
         amount: Usd,
         /// Who had asked for the call.
         caller: &'a str,
+    },
+    /// What an assumed hold had posted was taken back, durably.
+    TakenBack {
+        /// How much.
+        amount: Usd,
+        /// Who had asked for the call.
+        caller: &'a str,
+    },
+    /// What is posted in a budget's window reached so much of its limit: told once for each.
+    Threshold {
+        /// The budget's name.
+        budget: &'a str,
+        /// Hundredths of the limit.
+        percent: u8,
+        /// What is posted.
+        spent: Usd,
+        /// The limit, with all overrides.
+        limit: Usd,
     },
 }
 

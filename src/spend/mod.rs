@@ -15,36 +15,41 @@
 //! Not here: prices and windows (`policy`), judging whether a call was billed, and metrics, which are told through [`Observe`].
 
 mod accounts;
+mod batch;
+mod disk;
 mod facts;
 mod hold;
+mod retention;
 mod store;
 #[cfg(test)]
 mod tests;
 mod writer;
 
-use std::fs::{File, TryLockError};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::{self, OwnedPermit};
 use tokio::sync::oneshot;
 
-use self::accounts::{Account, Accounts, Verdict, verdict};
+pub use self::accounts::THRESHOLDS;
+use self::accounts::{Account, Accounts, verdict};
+use self::disk::{Disk, Place};
 pub use self::facts::{
-    BudgetStatus, End, Event, HoldId, HoldRefused, NotAnEnd, Observe, OpenError, OpenFailure, OpenHolds, Posted, Unavailable,
+    BudgetStatus, End, Event, Finding, HoldId, HoldRefused, KillSwitch, NotAnEnd, Observe, OpenError, OpenFailure, OpenHolds, Override,
+    OverrideRefused, Posted, Unavailable,
 };
 pub use self::hold::Hold;
-use self::store::Place;
-use self::writer::{Command, Request, Writer};
+use self::writer::{Command, Correction, Granting, Request, Switching, Writer};
 use crate::clock::Clock;
 use crate::policy::budget::Budget;
 pub use crate::policy::budget::Charge;
+use crate::units::Span;
 
 /// Open holds, waiting commands and their ends, all together. A hold reserves its end's place before it is taken.
 const SEATS: usize = 4096;
@@ -55,11 +60,13 @@ const SEATS: usize = 4096;
 pub struct Config {
     /// An `SQLite` file, made if it is not there; a second process on one file is refused. `:memory:` keeps nothing.
     pub path: PathBuf,
+    /// How long each charge is kept; then only the sum of its day is.
+    pub retention: Span,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { path: "ledger.sqlite".into() }
+        Self { path: "ledger.sqlite".into(), retention: Span(Duration::from_hours(400 * 24)) }
     }
 }
 
@@ -68,8 +75,7 @@ impl Default for Config {
 pub struct Ledger {
     queue: mpsc::Sender<Command>,
     view: Arc<ArcSwap<View>>,
-    /// Gone once the ledger is closed.
-    reader: Arc<Mutex<Option<Connection>>>,
+    place: Place,
     /// The place in the queue that is kept for [`Ledger::close`].
     closing: Arc<Mutex<Option<OwnedPermit<Command>>>>,
     clock: Clock,
@@ -80,66 +86,112 @@ struct View {
     accounts: Vec<Account>,
     open: usize,
     oldest: Option<Duration>,
+    kill_switch: KillSwitch,
+    available: bool,
 }
 
 impl View {
-    fn of(accounts: &Accounts) -> Self {
-        Self { accounts: accounts.all().to_vec(), open: accounts.open_count(), oldest: accounts.oldest() }
+    fn of(accounts: &Accounts, kill_switch: &KillSwitch, available: bool) -> Self {
+        Self {
+            accounts: accounts.all().to_vec(),
+            open: accounts.open_count(),
+            oldest: accounts.oldest(),
+            kill_switch: kill_switch.clone(),
+            available,
+        }
     }
 }
 
 impl Ledger {
-    /// Opens or creates the file, assumes the holds that a former run left open, and starts the writer.
-    pub fn open(config: &Config, budgets: Vec<Budget>, clock: Clock, observe: Observe) -> Result<Self, OpenError> {
-        Self::start(&config.path, budgets, clock, observe).map_err(|why| OpenError { path: config.path.clone(), why })
+    /// Opens or creates the file, assumes the holds that a former run left open, tells what was paid within `memory`, and
+    /// starts the writer. A file that cannot be used now, and may be later, is an open ledger that refuses holds.
+    pub fn open(config: &Config, budgets: Vec<Budget>, memory: Duration, clock: Clock, observe: Observe) -> Result<Self, OpenError> {
+        Self::start(config, budgets, memory, clock, observe).map_err(|why| OpenError { path: config.path.clone(), why })
     }
 
-    fn start(path: &Path, budgets: Vec<Budget>, clock: Clock, observe: Observe) -> Result<Self, OpenFailure> {
-        let place = Place::new(path);
-        let lock = match &place {
-            Place::File(path) => Some(lock(path)?),
-            Place::Memory(_) => None,
-        };
-        let mut connection = place.writer()?;
-        let now = clock.now();
-        assume_left_open(&mut connection, now, &observe)?;
-        let mut accounts = Accounts::new(budgets);
-        accounts.roll(now, |budget, window| store::balance(&connection, budget, window))?;
-
-        let view = Arc::new(ArcSwap::from_pointee(View::of(&accounts)));
-        let reader = Arc::new(Mutex::new(Some(place.reader()?)));
+    fn start(config: &Config, budgets: Vec<Budget>, memory: Duration, clock: Clock, observe: Observe) -> Result<Self, OpenFailure> {
+        let place = Place::new(&config.path);
+        let memory = SignedDuration::try_from(memory).unwrap_or(SignedDuration::MAX);
+        let since = clock.now().checked_sub(memory).unwrap_or(Timestamp::MIN);
+        let mut writer = Writer::new(config, Disk::new(place.clone()), Accounts::new(budgets), since, clock.clone(), observe);
+        writer.begin()?;
+        let view = writer.view();
         let (queue, commands) = mpsc::channel(SEATS);
         let closing = Arc::new(Mutex::new(queue.clone().try_reserve_owned().ok()));
-        let writer = Writer::new(connection, lock, accounts, Arc::clone(&view), clock.clone(), observe);
         thread::Builder::new().name("ledger".to_owned()).spawn(move || writer.run(commands)).map_err(OpenFailure::Writer)?;
-        Ok(Self { queue, view, reader, closing, clock })
+        Ok(Self { queue, view, place, closing, clock })
     }
 
     /// Holds a charge's price in every budget that applies, or in none. Returns when that is durable.
     pub async fn hold(&self, charge: Charge) -> Result<Hold, HoldRefused> {
-        let seat = self.queue.clone().try_reserve_owned().map_err(|_| Unavailable)?;
+        let mut holds = self.hold_all(vec![charge]).await?;
+        holds.pop().ok_or(HoldRefused::Unavailable)
+    }
+
+    /// Holds the prices of charges that are made together, all or none of them. There is a hold for each, in their order.
+    pub async fn hold_all(&self, charges: Vec<Charge>) -> Result<Vec<Hold>, HoldRefused> {
+        let seats = charges.iter().map(|_| self.queue.clone().try_reserve_owned());
+        let seats = seats.collect::<Result<_, _>>().map_err(|_| Unavailable)?;
         let (answer, answered) = oneshot::channel();
-        self.queue.try_send(Command::Hold(Request { charge, seat, answer })).map_err(|_| Unavailable)?;
-        writer::answered(answered, &self.queue).await?.map(Hold::claim)
+        self.queue.try_send(Command::Hold(Request { charges, seats, answer })).map_err(|_| Unavailable)?;
+        let holds = writer::answered(answered, &self.queue).await??;
+        Ok(holds.into_iter().map(Hold::claim).collect())
     }
 
-    /// What [`Ledger::hold`] would say, from memory alone: a window that has just begun is taken for unspent. Waits for nothing, holds
-    /// nothing, counts nothing.
-    pub fn preview(&self, charge: &Charge) -> Result<(), HoldRefused> {
+    /// What [`Ledger::hold_all`] would say, from memory alone: a window that has just begun is taken for unspent. Waits for nothing,
+    /// holds nothing, counts nothing.
+    pub fn preview(&self, charges: &[Charge]) -> Result<(), HoldRefused> {
         let now = self.clock.now();
-        let current: Vec<_> = self.view.load().accounts.iter().map(|account| account.clone().in_window_at(now)).collect();
-        match verdict(&current, charge) {
-            Verdict::Allowed(_) => Ok(()),
-            Verdict::Exhausted(budgets) => Err(HoldRefused::Exhausted(Box::new(budgets[0].status()))),
-            Verdict::NoBudget => Err(HoldRefused::NoBudget),
+        let view = self.view.load();
+        if view.kill_switch.on {
+            return Err(HoldRefused::Stopped);
         }
+        if !view.available {
+            return Err(HoldRefused::Unavailable);
+        }
+        let current: Vec<_> = view.accounts.iter().map(|account| account.clone().in_window_at(now)).collect();
+        verdict(&current, charges, now).refusal().map_or(Ok(()), Err)
     }
 
-    /// Every budget in its window now, in the order of the configuration. One whose window has just begun and cannot be read
-    /// is shown in its last window.
+    /// Says what became of a call whose hold was assumed. Tells whether that is news: a hold is corrected once.
+    pub async fn correct(&self, id: HoldId, finding: Finding, why: &str) -> Result<bool, Unavailable> {
+        let why = why.to_owned();
+        self.command(|answer| Command::Correct(Correction { id, finding, why, answer })).await?
+    }
+
+    /// Raises a budget's limit for a while. Returns when that is durable.
+    pub async fn raise(&self, granted: Override) -> Result<BudgetStatus, OverrideRefused> {
+        self.command(|answer| Command::Grant(Granting { granted, answer })).await?
+    }
+
+    /// Stops all billable work, or allows it again. A stop holds at once; on an error it is not recorded yet, which the ledger goes on
+    /// trying. Allowing it again takes effect when it is recorded.
+    pub async fn switch(&self, on: bool, reason: String, author: String) -> Result<KillSwitch, Unavailable> {
+        let set = KillSwitch { on, since: Some(self.clock.now()), reason: Some(reason), author: Some(author) };
+        let command = |answer| Command::Switch(Switching { set: set.clone(), answer: Some(answer) });
+        self.command(command).await??;
+        Ok(set)
+    }
+
+    /// Whether all billable work is stopped.
+    pub fn kill_switch(&self) -> KillSwitch {
+        self.view.load().kill_switch.clone()
+    }
+
+    /// Whether all billable work is stopped, at the least cost.
+    pub fn is_stopped(&self) -> bool {
+        self.view.load().kill_switch.on
+    }
+
+    /// Whether the file could be written when it last was to be.
+    pub fn is_available(&self) -> bool {
+        self.view.load().available
+    }
+
+    /// Every budget in its window now, in the order of the configuration. One whose window cannot be read is shown as it was last.
     pub fn budgets(&self) -> Vec<BudgetStatus> {
         let now = self.clock.now();
-        self.view.load().accounts.iter().map(|account| self.at(now, account).unwrap_or_else(|_| account.clone()).status()).collect()
+        self.view.load().accounts.iter().map(|account| self.at(now, account).status(now)).collect()
     }
 
     /// The holds of calls under way.
@@ -148,64 +200,38 @@ impl Ledger {
         OpenHolds { count: view.open, oldest_age: view.oldest.map(|since| self.clock.elapsed().saturating_sub(since)) }
     }
 
-    /// The charges that ended as settled or assumed at or after `since`, oldest first. Reads the file: for start-up.
-    pub fn recent(&self, since: Timestamp) -> Result<Vec<Posted>, Unavailable> {
-        self.read(|connection| store::recent(connection, since))
-    }
-
     /// Writes what is queued, copies the journal into the file and closes it. Returns when another process may open it.
     /// Holds that are still open stay so in the file, and the next start assumes them.
     pub async fn close(&self) {
         let seat = self.closing.lock().unwrap_or_else(PoisonError::into_inner).take();
-        // Before the writer's: the connection that closes last removes the journal.
-        self.reader.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(seat) = seat {
             seat.send(Command::Close);
         }
         self.queue.closed().await;
     }
 
+    async fn command<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Unavailable> {
+        let (answer, answered) = oneshot::channel();
+        self.queue.try_send(command(answer)).map_err(|_| Unavailable)?;
+        writer::answered(answered, &self.queue).await
+    }
+
     /// The account in its window at `now`: as it was published, or, if the clock has left that window since, from the file.
-    fn at(&self, now: Timestamp, account: &Account) -> Result<Account, Unavailable> {
+    fn at(&self, now: Timestamp, account: &Account) -> Account {
         if account.window.contains(now) {
-            return Ok(account.clone());
+            return account.clone();
         }
         let window = account.budget.window_at(now);
-        let balance = self.read(|connection| store::balance(connection, &account.budget, window))?;
-        Ok(Account { budget: Arc::clone(&account.budget), window, balance })
+        match self.read(|connection| store::standing(connection, &account.budget, window, now)) {
+            Ok(standing) => Account { budget: Arc::clone(&account.budget), window, standing },
+            Err(Unavailable) => account.clone().in_window_at(now),
+        }
     }
 
     fn read<T>(&self, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, Unavailable> {
-        let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
-        query(reader.as_ref().ok_or(Unavailable)?).map_err(|error| {
+        self.place.reader().and_then(|connection| query(&connection)).map_err(|error| {
             tracing::warn!(%error, "the ledger cannot be read");
             Unavailable
         })
     }
-}
-
-/// Keeps other processes out, as long as the file that is returned stays open. The kernel lets go when this process ends.
-fn lock(path: &Path) -> Result<File, OpenFailure> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let file = File::options().create(true).truncate(false).write(true).open(name).map_err(OpenFailure::Lock)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenFailure::InUse),
-        Err(TryLockError::Error(error)) => Err(OpenFailure::Lock(error)),
-    }
-}
-
-/// A process that died cannot tell what became of its calls, so all of them count.
-fn assume_left_open(connection: &mut Connection, now: Timestamp, observe: &Observe) -> Result<(), OpenFailure> {
-    let transaction = store::begin(connection)?;
-    let left = store::left_open(&transaction)?;
-    for hold in &left {
-        store::insert_end(&transaction, hold.id, End::Assumed, hold.price, "open when the process ended", now)?;
-    }
-    transaction.commit()?;
-    for hold in &left {
-        observe(Event::Ended { end: End::Assumed, amount: hold.price, caller: &hold.caller });
-    }
-    Ok(())
 }

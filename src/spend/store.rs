@@ -14,17 +14,15 @@
 //! the sum of its entries' amounts, so that a later correction is one more entry.
 
 use std::fmt::Display;
-use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use rusqlite::types::Type;
-use rusqlite::{Connection, OpenFlags, Row, Transaction, TransactionBehavior, named_params, params};
-use uuid::Uuid;
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, named_params, params};
 
-use super::accounts::Balance;
-use super::{End, HoldId, OpenFailure, Posted};
+use super::accounts::{Account, Balance, OpenHold, Standing};
+use super::{End, HoldId, KillSwitch, OpenFailure, Override, Posted};
 use crate::policy::budget::{Budget, Charge, Interval};
 use crate::policy::money::Usd;
 use crate::policy::pricing::Billable;
@@ -32,55 +30,8 @@ use crate::policy::pricing::Billable;
 /// Each brings the file from the version that is its index to the next.
 const MIGRATIONS: [&str; 2] = [include_str!("schema_1.sql"), include_str!("schema_2.sql")];
 
-/// How long to wait for an operator's own transaction on the file before billable work is refused.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Where the ledger is kept.
-#[derive(Clone, Debug)]
-pub(super) enum Place {
-    /// In a file.
-    File(PathBuf),
-    /// In memory, under a name that this process' connections share.
-    Memory(String),
-}
-
-impl Place {
-    pub(super) fn new(path: &Path) -> Self {
-        if path == Path::new(":memory:") {
-            Self::Memory(format!("file:/{}?vfs=memdb", Uuid::new_v4()))
-        } else {
-            Self::File(path.to_owned())
-        }
-    }
-
-    fn connect(&self, access: OpenFlags) -> rusqlite::Result<Connection> {
-        let access = access | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = match self {
-            Self::File(path) => Connection::open_with_flags(path, access)?,
-            Self::Memory(name) => Connection::open_with_flags(name, access | OpenFlags::SQLITE_OPEN_URI)?,
-        };
-        connection.busy_timeout(BUSY_TIMEOUT)?;
-        Ok(connection)
-    }
-
-    /// A connection that reads beside the writer, which its reads do not stop.
-    pub(super) fn reader(&self) -> rusqlite::Result<Connection> {
-        self.connect(OpenFlags::SQLITE_OPEN_READ_ONLY)
-    }
-
-    /// The connection that writes, with the file brought to the current version.
-    pub(super) fn writer(&self) -> Result<Connection, OpenFailure> {
-        let mut connection = self.connect(OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
-        connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
-        // A hold that was answered survives the loss of power, not only of the process.
-        connection.pragma_update(None, "synchronous", "full")?;
-        connection.pragma_update_and_check(None, "journal_size_limit", 16 << 20, |_| Ok(()))?;
-        migrate(&mut connection)?;
-        Ok(connection)
-    }
-}
-
-fn migrate(connection: &mut Connection) -> Result<(), OpenFailure> {
+/// Brings the file to the current version.
+pub(super) fn migrate(connection: &mut Connection) -> Result<(), OpenFailure> {
     let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let known = MIGRATIONS.len();
     let done = usize::try_from(found).ok().filter(|done| *done <= known).ok_or(OpenFailure::Version { found, known })?;
@@ -96,6 +47,11 @@ fn migrate(connection: &mut Connection) -> Result<(), OpenFailure> {
 /// Begins a transaction that may write; dropped before its commit it has done nothing.
 pub(super) fn begin(connection: &mut Connection) -> rusqlite::Result<Transaction<'_>> {
     connection.transaction_with_behavior(TransactionBehavior::Immediate)
+}
+
+/// Writes, and changes nothing: shows whether the file can be written.
+pub(super) fn touch(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "user_version", i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX))
 }
 
 /// Copies the journal into the file, which then is the whole ledger.
@@ -141,7 +97,12 @@ pub(super) fn insert_end(connection: &Connection, id: HoldId, end: End, amount: 
 }
 
 /// What the file has for one budget in one window.
-pub(super) fn balance(connection: &Connection, budget: &Budget, window: Interval) -> rusqlite::Result<Balance> {
+pub(super) fn standing(connection: &Connection, budget: &Budget, window: Interval, now: Timestamp) -> rusqlite::Result<Standing> {
+    let balance = balance(connection, budget, window)?;
+    Ok(Standing { balance, overrides: overrides(connection, budget, now)?, threshold: threshold(connection, budget, window)? })
+}
+
+fn balance(connection: &Connection, budget: &Budget, window: Interval) -> rusqlite::Result<Balance> {
     connection
         .prepare_cached(
             "SELECT coalesce(sum(posted_micros), 0), coalesce(sum(held_micros), 0) FROM balance
@@ -162,43 +123,149 @@ pub(super) fn balance(connection: &Connection, budget: &Budget, window: Interval
         )
 }
 
-/// A hold that a former run left open.
-pub(super) struct Left {
-    pub(super) id: HoldId,
-    pub(super) caller: String,
-    pub(super) price: Usd,
-}
-
-/// The holds that have no end.
-pub(super) fn left_open(connection: &Connection) -> rusqlite::Result<Vec<Left>> {
-    connection
-        .prepare("SELECT id, caller, price_micros FROM balance WHERE held_micros IS NOT NULL")?
-        .query_map([], |row| Ok(Left { id: HoldId(row.get(0)?), caller: row.get(1)?, price: Usd::from_micros(row.get(2)?) }))?
-        .collect()
-}
-
-/// The charges whose end posted money at or after `since`, oldest end first.
-pub(super) fn recent(connection: &Connection, since: Timestamp) -> rusqlite::Result<Vec<Posted>> {
+/// The overrides that have not expired.
+fn overrides(connection: &Connection, budget: &Budget, now: Timestamp) -> rusqlite::Result<Vec<Override>> {
     connection
         .prepare_cached(
-            "SELECT request_id, caller, enterprise, number, operation, amount_micros, held_at_us, at_us, kind
-             FROM entry JOIN charge ON charge.id = entry.charge
-             WHERE at_us >= ? AND kind IN ('settled', 'assumed') ORDER BY at_us, seq",
+            "SELECT budget, amount_micros, at_us, expires_at_us, reason, author FROM budget_override
+             WHERE budget = ? AND expires_at_us > ? ORDER BY seq",
         )?
-        .query_map([since.as_microsecond()], |row| {
-            Ok(Posted {
-                request_id: row.get(0)?,
-                caller: row.get::<_, String>(1)?.into(),
-                enterprise: parsed(row, 2)?,
-                number: parsed(row, 3)?,
-                operation: parsed(row, 4)?,
-                amount: Usd::from_micros(row.get(5)?),
-                held_at: instant(row, 6)?,
-                ended_at: instant(row, 7)?,
-                end: parsed(row, 8)?,
+        .query_map(params![budget.name, now.as_microsecond()], |row| {
+            Ok(Override {
+                budget: row.get(0)?,
+                amount: Usd::from_micros(row.get(1)?),
+                granted_at: instant(row, 2)?,
+                expires_at: instant(row, 3)?,
+                reason: row.get(4)?,
+                author: row.get(5)?,
             })
         })?
         .collect()
+}
+
+pub(super) fn insert_override(connection: &Connection, granted: &Override) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT INTO budget_override (at_us, budget, amount_micros, expires_at_us, reason, author) VALUES (?, ?, ?, ?, ?, ?)",
+        )?
+        .execute(params![
+            granted.granted_at.as_microsecond(),
+            granted.budget,
+            granted.amount.micros(),
+            granted.expires_at.as_microsecond(),
+            granted.reason,
+            granted.author,
+        ])
+        .map(drop)
+}
+
+/// The highest threshold that was recorded for a window.
+fn threshold(connection: &Connection, budget: &Budget, window: Interval) -> rusqlite::Result<u8> {
+    connection
+        .prepare_cached("SELECT coalesce(max(percent), 0) FROM budget_threshold WHERE budget = ? AND window_start_us = ?")?
+        .query_row(params![budget.name, window.start.as_microsecond()], |row| row.get(0))
+}
+
+/// Records that an account's window reached a threshold.
+pub(super) fn insert_threshold(connection: &Connection, account: &Account, percent: u8, now: Timestamp) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT INTO budget_threshold (budget, window_start_us, percent, at_us, spent_micros, limit_micros)
+             VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        )?
+        .execute(params![
+            account.budget.name,
+            account.window.start.as_microsecond(),
+            percent,
+            now.as_microsecond(),
+            account.standing.balance.posted.micros(),
+            account.limit(now).micros(),
+        ])
+        .map(drop)
+}
+
+/// How the kill switch was set last.
+pub(super) fn kill_switch(connection: &Connection) -> rusqlite::Result<KillSwitch> {
+    let last = connection
+        .query_row("SELECT is_on, at_us, reason, author FROM kill_switch ORDER BY seq DESC LIMIT 1", [], |row| {
+            Ok(KillSwitch { on: row.get(0)?, since: Some(instant(row, 1)?), reason: row.get(2)?, author: row.get(3)? })
+        })
+        .optional()?;
+    Ok(last.unwrap_or_default())
+}
+
+/// Records how the kill switch was set.
+pub(super) fn insert_kill_switch(connection: &Connection, set: &KillSwitch) -> rusqlite::Result<()> {
+    let at = set.since.unwrap_or_default().as_microsecond();
+    connection
+        .execute("INSERT INTO kill_switch (at_us, is_on, reason, author) VALUES (?, ?, ?, ?)", params![at, set.on, set.reason, set.author])
+        .map(drop)
+}
+
+/// The holds that have no end.
+pub(super) fn left_open(connection: &Connection) -> rusqlite::Result<Vec<(HoldId, OpenHold)>> {
+    connection
+        .prepare(&format!("SELECT {HOLD} FROM balance WHERE held_micros IS NOT NULL"))?
+        .query_map([], hold)?
+        .collect()
+}
+
+/// A hold that was assumed and of which nothing more is known.
+pub(super) fn assumed(connection: &Connection, id: HoldId) -> rusqlite::Result<Option<OpenHold>> {
+    connection
+        .prepare_cached(&format!(
+            "SELECT {HOLD} FROM charge WHERE id = ?
+               AND (SELECT group_concat(kind) FROM entry WHERE charge = charge.id) = 'assumed'"
+        ))?
+        .query_row([id.0], hold)
+        .optional()
+        .map(|found| found.map(|(_, hold)| hold))
+}
+
+/// Records what later evidence says of an assumed hold.
+pub(super) fn insert_correction(connection: &Connection, id: HoldId, amount: Usd, why: &str, now: Timestamp) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("INSERT INTO entry (charge, at_us, kind, amount_micros, why) VALUES (?, ?, 'corrected', ?, ?)")?
+        .execute(params![id.0, now.as_microsecond(), amount.micros(), why])
+        .map(drop)
+}
+
+/// The charges whose end posted money at or after `since` and was not taken back, oldest end first.
+pub(super) fn recent(connection: &Connection, since: Timestamp) -> rusqlite::Result<Vec<Posted>> {
+    connection
+        .prepare(
+            "SELECT charge.id, enterprise, number, held_at_us,
+                    kind = 'settled' OR EXISTS (SELECT 1 FROM entry AS other WHERE other.charge = charge.id AND other.kind = 'corrected')
+             FROM entry JOIN charge ON charge.id = entry.charge
+             WHERE at_us >= ? AND kind IN ('settled', 'assumed')
+               AND (SELECT sum(amount_micros) FROM entry AS other WHERE other.charge = charge.id) > 0
+             ORDER BY at_us, seq",
+        )?
+        .query_map([since.as_microsecond()], |row| {
+            Ok(Posted {
+                id: HoldId(row.get(0)?),
+                enterprise: parsed(row, 1)?,
+                number: parsed(row, 2)?,
+                held_at: instant(row, 3)?,
+                is_known: row.get(4)?,
+            })
+        })?
+        .collect()
+}
+
+/// The columns that [`hold`] reads.
+const HOLD: &str = "id, held_at_us, request_id, caller, enterprise, number, operation, price_micros";
+
+fn hold(row: &Row<'_>) -> rusqlite::Result<(HoldId, OpenHold)> {
+    let charge = Charge {
+        request_id: row.get(2)?,
+        caller: row.get::<_, String>(3)?.into(),
+        enterprise: parsed(row, 4)?,
+        number: parsed(row, 5)?,
+        operation: parsed(row, 6)?,
+        price: Usd::from_micros(row.get(7)?),
+    };
+    Ok((HoldId(row.get(0)?), OpenHold { charge, held_at: instant(row, 1)?, since: Duration::ZERO }))
 }
 
 fn instant(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {

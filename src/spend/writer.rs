@@ -3,58 +3,60 @@
 //! It takes whatever waits in the queue, records it in one transaction, and answers after the commit: a single flush to the disk
 //! serves all of it. Decisions are taken here too, so two holds can never both see the last dime.
 //!
-//! When a transaction fails, nothing of it has happened: its holds are refused, the accounts are read again from the file, and
-//! its ends stay here to be written with the next batch, or after a while if none comes. There are never more of
-//! them than open holds.
+//! When a transaction fails, nothing of it has happened: its holds are refused, the file is opened and the accounts are read
+//! anew, and its ends stay here to be written with the next batch. As long as it fails, a small write is tried each second, so
+//! that the ledger is back soon after the cause is gone, whether anyone asks or not. There are never more ends
+//! waiting than there are open holds.
 
-use std::fs::File;
 use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
-use rusqlite::Connection;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
 use tokio::sync::mpsc::{OwnedPermit, Receiver, Sender};
 use tokio::sync::oneshot;
 
-use super::accounts::{Accounts, OpenHold, Verdict, verdict};
-use super::{End, Event, Hold, HoldId, HoldRefused, Observe, Unavailable, View, store};
+use super::accounts::Accounts;
+use super::batch::{Batch, Step, Written};
+use super::disk::Disk;
+use super::{
+    BudgetStatus, Config, End, Event, Finding, Hold, HoldId, HoldRefused, KillSwitch, Observe, OpenFailure, Override, OverrideRefused,
+    Unavailable, View, retention, store,
+};
 use crate::clock::Clock;
-use crate::policy::budget::{Budget, Charge};
-use crate::policy::money::Usd;
+use crate::policy::budget::Charge;
 
 /// How many commands one transaction takes.
 const BATCH: usize = 256;
 
-/// How long ends that could not be written wait when nothing else comes.
+/// How long a ledger that cannot be written waits until it tries again by itself.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// How long a ledger with nothing to do waits until it looks whether there is something to roll up.
+const IDLE: Duration = Duration::from_hours(1);
 
 /// What the writer is asked to do.
 #[derive(Debug)]
 pub(super) enum Command {
     Hold(Request),
     End(Ending),
+    Correct(Correction),
+    Grant(Granting),
+    Switch(Switching),
     /// Write the ends that are queued, and stop. The queue is closed after the file.
     Close,
 }
 
-/// Waits for the writer's answer, but not for that of a writer that is gone: what reaches the queue too late stays in it.
-pub(super) async fn answered<T>(answer: oneshot::Receiver<T>, queue: &Sender<Command>) -> Result<T, Unavailable> {
-    tokio::select! {
-        biased;
-        answer = answer => answer.map_err(|_| Unavailable),
-        () = queue.closed() => Err(Unavailable),
-    }
-}
-
-/// Someone who wants to send a billable call.
+/// Someone who wants to send billable calls, all or none.
 #[derive(Debug)]
 pub(super) struct Request {
-    pub(super) charge: Charge,
-    /// A place in the queue for the hold's end.
-    pub(super) seat: OwnedPermit<Command>,
-    pub(super) answer: oneshot::Sender<Result<Hold, HoldRefused>>,
+    pub(super) charges: Vec<Charge>,
+    /// A place in the queue for the end of each.
+    pub(super) seats: Vec<OwnedPermit<Command>>,
+    pub(super) answer: oneshot::Sender<Result<Vec<Hold>, HoldRefused>>,
 }
 
 /// The end of a hold.
@@ -67,44 +69,94 @@ pub(super) struct Ending {
     pub(super) answer: Option<oneshot::Sender<Result<(), Unavailable>>>,
 }
 
+/// What later evidence says of an assumed hold.
+#[derive(Debug)]
+pub(super) struct Correction {
+    pub(super) id: HoldId,
+    pub(super) finding: Finding,
+    pub(super) why: String,
+    /// Told whether it was still to be corrected.
+    pub(super) answer: oneshot::Sender<Result<bool, Unavailable>>,
+}
+
+/// An operator raises a limit.
+#[derive(Debug)]
+pub(super) struct Granting {
+    pub(super) granted: Override,
+    pub(super) answer: oneshot::Sender<Result<BudgetStatus, OverrideRefused>>,
+}
+
+/// An operator stops all billable work, or allows it again.
+#[derive(Debug)]
+pub(super) struct Switching {
+    pub(super) set: KillSwitch,
+    /// Whoever waits for it; nobody, for a stop that could not be recorded at first.
+    pub(super) answer: Option<oneshot::Sender<Result<(), Unavailable>>>,
+}
+
+/// Waits for the writer's answer, but not for that of a writer that is gone: what reaches the queue too late stays in it.
+pub(super) async fn answered<T>(answer: oneshot::Receiver<T>, queue: &Sender<Command>) -> Result<T, Unavailable> {
+    tokio::select! {
+        biased;
+        answer = answer => answer.map_err(|_| Unavailable),
+        () = queue.closed() => Err(Unavailable),
+    }
+}
+
 /// Everything the thread owns.
 pub(super) struct Writer {
-    connection: Connection,
+    config: Config,
+    disk: Disk,
     accounts: Accounts,
+    kill_switch: KillSwitch,
     view: Arc<ArcSwap<View>>,
     clock: Clock,
     observe: Observe,
-    /// Ends that could not be written yet.
-    unwritten: Vec<Ending>,
-    /// Whether the last transaction failed; for a log that tells changes only.
+    /// Charges that ended before are of no interest any more at the first opening.
+    recall_since: Timestamp,
+    /// Whether the file has been open.
+    is_loaded: bool,
+    /// What could not be written yet: ends, and stops.
+    unwritten: Batch,
+    /// Whether the last transaction failed.
     failing: bool,
-    /// Keeps other processes out. Last, so that it is let go after the connection.
-    _lock: Option<File>,
-}
-
-/// What one transaction did.
-#[derive(Default)]
-struct Written {
-    holds: Vec<Result<HoldId, HoldRefused>>,
-    decisions: Vec<(Arc<Budget>, Decision)>,
-    ends: Vec<(End, Usd, Arc<str>)>,
-}
-
-enum Decision {
-    Allowed,
-    Denied,
+    /// The day on which nothing was left to roll up.
+    rolled_up: Option<Date>,
 }
 
 impl Writer {
-    pub(super) fn new(
-        connection: Connection,
-        lock: Option<File>,
-        accounts: Accounts,
-        view: Arc<ArcSwap<View>>,
-        clock: Clock,
-        observe: Observe,
-    ) -> Self {
-        Self { connection, accounts, view, clock, observe, unwritten: Vec::new(), failing: false, _lock: lock }
+    pub(super) fn new(config: &Config, disk: Disk, accounts: Accounts, recall_since: Timestamp, clock: Clock, observe: Observe) -> Self {
+        let kill_switch = KillSwitch::default();
+        let view = Arc::new(ArcSwap::from_pointee(View::of(&accounts, &kill_switch, false)));
+        Self {
+            config: config.clone(),
+            disk,
+            accounts,
+            kill_switch,
+            view,
+            clock,
+            observe,
+            recall_since,
+            is_loaded: false,
+            unwritten: Batch::default(),
+            failing: false,
+            rolled_up: None,
+        }
+    }
+
+    /// What everyone may see, as it will be published from now on.
+    pub(super) fn view(&self) -> Arc<ArcSwap<View>> {
+        Arc::clone(&self.view)
+    }
+
+    /// Opens the file for the first time. One that only time can mend is tried again later, and holds are refused until then.
+    pub(super) fn begin(&mut self) -> Result<(), OpenFailure> {
+        match self.write(&Batch::default()) {
+            Ok(written) => self.succeed(written, Batch::default()),
+            Err(error) if error.is_final() => return Err(error),
+            Err(error) => self.fail(&error, Batch::default()),
+        }
+        Ok(())
     }
 
     /// Serves the queue until it is closed, by a command or because nobody is left to send one.
@@ -115,20 +167,21 @@ impl Writer {
         };
         let mut commands = Vec::with_capacity(BATCH);
         loop {
-            let wait = if self.unwritten.is_empty() { Duration::MAX } else { RETRY };
+            let wait = self.patience();
             let received = runtime.block_on(async { tokio::time::timeout(wait, queue.recv_many(&mut commands, BATCH)).await });
             let closing = commands.iter().any(|command| matches!(command, Command::Close));
             self.serve(commands.drain(..));
             if closing || received == Ok(0) {
                 break;
             }
+            self.roll_up();
         }
         for _ in 0..queue.len() {
             // A hold taken now could never end; dropping the request refuses it.
             commands.extend(queue.try_recv().ok().filter(|command| !matches!(command, Command::Hold(_))));
         }
         self.serve(commands.drain(..));
-        if let Err(error) = store::checkpoint(&self.connection) {
+        if let Err(error) = self.disk.connection().and_then(|connection| Ok(store::checkpoint(connection)?)) {
             // Its journal stays beside the file and is read at the next start.
             tracing::warn!(%error, "the ledger's journal was not copied into its file");
         }
@@ -136,101 +189,174 @@ impl Writer {
         drop(queue);
     }
 
+    fn patience(&self) -> Duration {
+        if self.failing {
+            RETRY
+        } else if self.rolled_up == Some(self.today()) {
+            IDLE
+        } else {
+            Duration::ZERO
+        }
+    }
+
     /// Writes a batch, and answers everyone in it.
     fn serve(&mut self, commands: impl Iterator<Item = Command>) {
-        let (mut ends, mut requests) = (mem::take(&mut self.unwritten), Vec::new());
+        let mut batch = mem::take(&mut self.unwritten);
         for command in commands {
             match command {
-                Command::Hold(request) => requests.push(request),
-                Command::End(ending) => ends.push(ending),
+                Command::Hold(request) => batch.requests.push(request),
+                Command::End(ending) => batch.ends.push(ending),
+                Command::Correct(correction) => batch.corrections.push(correction),
+                Command::Grant(granting) => batch.grants.push(granting),
+                Command::Switch(switching) => batch.switches.push(switching),
                 Command::Close => {}
             }
         }
-        if !(ends.is_empty() && requests.is_empty()) {
-            match self.write(&ends, &requests) {
-                Ok(written) => self.succeed(written, ends, requests),
-                Err(error) => self.fail(&error, ends, requests),
+        // A stop holds at once, also if it cannot be recorded.
+        if let Some(stop) = batch.switches.iter().find(|switching| switching.set.on) {
+            self.kill_switch = stop.set.clone();
+        }
+        if self.failing || !batch.is_empty() {
+            match self.write(&batch) {
+                Ok(written) => self.succeed(written, batch),
+                Err(error) => self.fail(&error, batch),
             }
         }
     }
 
-    /// One transaction. Ends go first, so that what they free can be held again at once.
-    fn write(&mut self, ends: &[Ending], requests: &[Request]) -> rusqlite::Result<Written> {
+    /// One transaction; before the first, what a former run left.
+    fn write(&mut self, batch: &Batch) -> Result<Written, OpenFailure> {
         // As the file will have it: what memory and file think of a charge's window must never differ.
         let now = Timestamp::from_microsecond(self.clock.now().as_microsecond()).unwrap_or(Timestamp::UNIX_EPOCH);
-        let mut written = Written::default();
-        let transaction = store::begin(&mut self.connection)?;
-        for Ending { id, end, why, .. } in ends {
-            let Some((amount, caller)) = self.accounts.end(*id, *end) else { continue };
-            if store::insert_end(&transaction, *id, *end, amount, why, now)? {
-                written.ends.push((*end, amount, caller));
-            } else {
-                // Someone else changed the file: what it says is what counts.
-                self.accounts.unload();
+        let connection = self.disk.connection()?;
+        let transaction = store::begin(connection)?;
+        let mut left = Vec::new();
+        if !self.is_loaded {
+            left = store::left_open(&transaction)?;
+            for (id, hold) in &left {
+                store::insert_end(&transaction, *id, End::Assumed, hold.charge.price, "open when the process ended", now)?;
+            }
+            if !self.kill_switch.on {
+                self.kill_switch = store::kill_switch(&transaction)?;
             }
         }
-        self.accounts.roll(now, |budget, window| store::balance(&transaction, budget, window))?;
-        for Request { charge, .. } in requests {
-            let decided = match verdict(self.accounts.all(), charge) {
-                Verdict::NoBudget => Err(HoldRefused::NoBudget),
-                Verdict::Exhausted(budgets) => {
-                    written.decisions.extend(budgets.iter().map(|account| (Arc::clone(&account.budget), Decision::Denied)));
-                    Err(HoldRefused::Exhausted(Box::new(budgets[0].status())))
-                }
-                Verdict::Allowed(budgets) => {
-                    written.decisions.extend(budgets.iter().map(|account| (Arc::clone(&account.budget), Decision::Allowed)));
-                    Ok(store::insert_charge(&transaction, charge, now)?)
-                }
-            };
-            if let Ok(id) = decided {
-                self.accounts.hold(id, OpenHold { charge: charge.clone(), held_at: now, since: self.clock.elapsed() });
-            }
-            written.holds.push(decided);
+        if batch.is_empty() {
+            store::touch(&transaction)?;
         }
+        let step = Step {
+            connection: &transaction,
+            accounts: &mut self.accounts,
+            kill_switch: &self.kill_switch,
+            clock: &self.clock,
+            now,
+            written: Written { ends: left.into_iter().map(|(_, hold)| (End::Assumed, hold)).collect(), ..Written::default() },
+        };
+        let written = step.take(batch)?;
+        let recalled = if self.is_loaded { Vec::new() } else { store::recent(&transaction, self.recall_since)? };
         let began = self.clock.elapsed();
         transaction.commit()?;
-        if !written.ends.is_empty() || written.holds.iter().any(Result::is_ok) {
+        if !batch.is_empty() {
             (self.observe)(Event::CommitTook(self.clock.elapsed().saturating_sub(began)));
         }
+        recalled.iter().for_each(|posted| (self.observe)(Event::Recalled(posted)));
+        self.is_loaded = true;
         Ok(written)
     }
 
-    fn succeed(&mut self, written: Written, ends: Vec<Ending>, requests: Vec<Request>) {
+    fn succeed(&mut self, written: Written, batch: Batch) {
         if mem::take(&mut self.failing) {
             tracing::info!("the ledger is written again");
         }
         self.accounts.keep();
-        self.view.store(Arc::new(View::of(&self.accounts)));
-        for (budget, decision) in &written.decisions {
-            let budget = &budget.name;
-            (self.observe)(match decision {
-                Decision::Allowed => Event::Allowed { budget },
-                Decision::Denied => Event::Denied { budget },
-            });
+        if let Some(last) = batch.switches.last() {
+            self.kill_switch = last.set.clone();
         }
-        for (end, amount, caller) in &written.ends {
-            (self.observe)(Event::Ended { end: *end, amount: *amount, caller });
-        }
-        for answer in ends.into_iter().filter_map(|ending| ending.answer) {
+        self.publish(true);
+        self.tell(&written);
+        for answer in batch.ends.into_iter().filter_map(|ending| ending.answer) {
             let _ = answer.send(Ok(()));
         }
-        for (Request { seat, answer, .. }, held) in requests.into_iter().zip(written.holds) {
-            // Whoever left before this answer drops the hold unclaimed, which releases it.
-            let _ = answer.send(held.map(|id| Hold::new(id, seat)));
+        for answer in batch.switches.into_iter().filter_map(|switching| switching.answer) {
+            let _ = answer.send(Ok(()));
+        }
+        for (correction, corrected) in batch.corrections.into_iter().zip(written.corrections) {
+            let _ = correction.answer.send(Ok(corrected.is_some()));
+        }
+        for (granting, granted) in batch.grants.into_iter().zip(written.grants) {
+            let _ = granting.answer.send(granted);
+        }
+        for (Request { seats, answer, .. }, held) in batch.requests.into_iter().zip(written.holds) {
+            // Whoever left before this answer drops the holds unclaimed, which releases them.
+            let _ = answer.send(held.map(|ids| ids.into_iter().zip(seats).map(|(id, seat)| Hold::new(id, seat)).collect()));
         }
     }
 
-    fn fail(&mut self, error: &rusqlite::Error, mut ends: Vec<Ending>, requests: Vec<Request>) {
+    /// Reports what was written.
+    fn tell(&self, written: &Written) {
+        for (budget, has_room) in &written.decisions {
+            let budget = &budget.name;
+            (self.observe)(if *has_room { Event::Allowed { budget } } else { Event::Denied { budget } });
+        }
+        for (end, hold) in &written.ends {
+            (self.observe)(Event::Ended { end: *end, amount: end.posts(hold.charge.price), caller: &hold.charge.caller });
+        }
+        for (amount, hold) in written.corrections.iter().flatten() {
+            (self.observe)(Event::TakenBack { amount: *amount, caller: &hold.charge.caller });
+        }
+        for crossed in &written.thresholds {
+            let (budget, percent) = (crossed.budget.name.as_str(), crossed.percent);
+            (self.observe)(Event::Threshold { budget, percent, spent: crossed.spent, limit: crossed.limit });
+        }
+    }
+
+    fn fail(&mut self, error: &OpenFailure, mut batch: Batch) {
         if !mem::replace(&mut self.failing, true) {
             tracing::error!(%error, "the ledger cannot be written; billable work is refused until it can");
         }
         self.accounts.undo();
-        for answer in ends.iter_mut().filter_map(|ending| ending.answer.take()) {
+        self.disk.reopen();
+        self.publish(false);
+        for answer in batch.ends.iter_mut().filter_map(|ending| ending.answer.take()) {
             let _ = answer.send(Err(Unavailable));
         }
-        self.unwritten = ends;
-        for request in requests {
+        for answer in batch.switches.iter_mut().filter_map(|switching| switching.answer.take()) {
+            let _ = answer.send(Err(Unavailable));
+        }
+        for correction in batch.corrections {
+            let _ = correction.answer.send(Err(Unavailable));
+        }
+        for granting in batch.grants {
+            let _ = granting.answer.send(Err(OverrideRefused::Unavailable));
+        }
+        for request in batch.requests {
             let _ = request.answer.send(Err(HoldRefused::Unavailable));
         }
+        let stop = batch.switches.into_iter().rev().find(|switching| switching.set.on);
+        self.unwritten = Batch { ends: batch.ends, switches: stop.into_iter().collect(), ..Batch::default() };
+    }
+
+    fn publish(&self, available: bool) {
+        self.view.store(Arc::new(View::of(&self.accounts, &self.kill_switch, available)));
+    }
+
+    /// Adds up some of the charges that are older than the retention, in a transaction of their own.
+    fn roll_up(&mut self) {
+        let today = self.today();
+        if self.failing || self.rolled_up == Some(today) {
+            return;
+        }
+        let rolled = self.disk.connection().and_then(|connection| Ok(retention::roll_up(connection, today, self.config.retention.0)?));
+        match rolled {
+            Ok(retention::Progress::MoreToDo) => {}
+            Ok(retention::Progress::Done) => self.rolled_up = Some(today),
+            Err(error) => {
+                tracing::warn!(%error, "old charges were not rolled up; they will be tomorrow");
+                self.rolled_up = Some(today);
+            }
+        }
+    }
+
+    fn today(&self) -> Date {
+        self.clock.now().to_zoned(TimeZone::UTC).date()
     }
 }

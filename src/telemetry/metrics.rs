@@ -27,6 +27,8 @@ pub struct Labels {
     pub callers: Vec<Arc<str>>,
     /// Budgets' names.
     pub budgets: Vec<Arc<str>>,
+    /// Hundredths of a budget's limit.
+    pub thresholds: Vec<String>,
     /// Ends of a hold.
     pub hold_ends: Vec<&'static str>,
     /// Causes of an eviction.
@@ -101,6 +103,8 @@ pub struct Metrics {
     pub upstream_duration: HistogramVec,
     /// Dollars posted to the ledger, by caller.
     pub spend: UsdCounters,
+    /// Dollars taken back from the ledger, since the calls were shown not to have been billed, by caller.
+    pub taken_back: UsdCounters,
     /// Dollars that callers would have spent without the gateway, by cause.
     pub avoided: UsdCounters,
     /// A budget's limit, in dollars.
@@ -111,8 +115,16 @@ pub struct Metrics {
     pub budget_held: GaugeVec,
     /// When a budget's present window ends, as Unix time.
     pub budget_resets: GaugeVec,
+    /// Whether a budget refuses: 0 or 1.
+    pub budget_enforced: GaugeVec,
+    /// Parts of a budget's limit that were reached, once for each window.
+    pub budget_thresholds: IntCounterVec,
     /// What budgets said when a hold was asked for.
     pub budget_decisions: IntCounterVec,
+    /// Calls of unknown outcome that may still be resolved.
+    pub calls_unresolved: IntGauge,
+    /// Whether the ledger could be written when it last was to be: 0 or 1.
+    pub ledger_available: IntGauge,
     /// Holds that have not ended.
     pub holds_open: IntGauge,
     /// The age of the oldest of them, in seconds; 0 if there is none.
@@ -157,12 +169,22 @@ impl Metrics {
                 &["operation"],
             ),
             spend: make.usd_counters("spend_usd_total", "Dollars posted to the ledger.", &["caller"]),
+            taken_back: make.usd_counters("taken_back_usd_total", "Dollars posted and taken back by later evidence.", &["caller"]),
             avoided: make.usd_counters("avoided_usd_total", "Dollars that callers would have spent without the gateway.", &["cause"]),
             budget_limit: make.gauges("budget_limit_usd", "A budget's limit in dollars.", &["budget"]),
             budget_spent: make.gauges("budget_spent_usd", "Dollars posted in a budget's present window.", &["budget"]),
             budget_held: make.gauges("budget_held_usd", "Dollars held in a budget's present window.", &["budget"]),
             budget_resets: make.gauges("budget_resets_timestamp_seconds", "When a budget's present window ends.", &["budget"]),
+            budget_enforced: make.gauges("budget_enforced", "Whether a budget refuses, or is a dry run.", &["budget"]),
+            budget_thresholds: make.int_counters(
+                "budget_thresholds_total",
+                "Parts of a budget's limit that were reached.",
+                &["budget", "percent"],
+            ),
             budget_decisions: make.int_counters("budget_decisions_total", "What budgets said of holds.", &["budget", "decision"]),
+            calls_unresolved: make
+                .register(IntGauge::with_opts(opts("calls_unresolved", "Calls of unknown outcome that may still be resolved."))),
+            ledger_available: make.register(IntGauge::with_opts(opts("ledger_available", "Whether the ledger could be written last."))),
             holds_open: make.register(IntGauge::with_opts(opts("holds_open", "Holds that have not ended."))),
             hold_oldest_age: make.register(Gauge::with_opts(opts("hold_oldest_age_seconds", "Age of the oldest open hold."))),
             holds: make.int_counters("holds_total", "Holds that ended.", &["end"]),
@@ -206,13 +228,17 @@ impl Metrics {
         }
         for caller in &labels.callers {
             self.spend.add(caller, Usd::ZERO);
+            self.taken_back.add(caller, Usd::ZERO);
         }
         for cause in Avoided::ALL {
             self.avoided.add(cause.as_str(), Usd::ZERO);
         }
         for budget in &labels.budgets {
-            for gauge in [&self.budget_limit, &self.budget_spent, &self.budget_held, &self.budget_resets] {
+            for gauge in [&self.budget_limit, &self.budget_spent, &self.budget_held, &self.budget_resets, &self.budget_enforced] {
                 gauge.with_label_values(&[&**budget]);
+            }
+            for percent in &labels.thresholds {
+                self.budget_thresholds.with_label_values(&[&**budget, percent]);
             }
             for decision in ["allowed", "denied"] {
                 self.budget_decisions.with_label_values(&[&**budget, decision]);

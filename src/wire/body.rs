@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Either, Full};
 use hyper::body::{Body as _, Incoming};
@@ -34,23 +34,33 @@ pub enum Unread {
 }
 
 /// Reads a request's body to its end, so that what follows on the connection is the next request. Keeps nothing of it but its length.
-pub async fn drain(mut body: Incoming, limit: usize, time: Duration) -> Result<usize, Unread> {
+pub async fn drain(body: Incoming, limit: usize, time: Duration) -> Result<usize, Unread> {
+    let mut length = 0;
+    each(body, limit, time, |data| length += data.len()).await.map(|()| length)
+}
+
+/// Reads a request's body to its end, and keeps it.
+pub async fn collect(body: Incoming, limit: usize, time: Duration) -> Result<Bytes, Unread> {
+    let mut kept = BytesMut::new();
+    each(body, limit, time, |data| kept.extend_from_slice(&data)).await.map(|()| kept.freeze())
+}
+
+async fn each(mut body: Incoming, limit: usize, time: Duration, mut take: impl FnMut(Bytes)) -> Result<(), Unread> {
     if body.is_end_stream() {
-        return Ok(0);
+        return Ok(());
     }
     // Before the first read, so that a client which waits for `100 Continue` is not asked for what is refused.
     if body.size_hint().lower() > limit as u64 {
         return Err(Unread::TooLong);
     }
     let reading = async {
-        let mut length = 0;
+        let mut left = limit;
         while let Some(frame) = body.frame().await {
-            length += frame.map_err(|_| Unread::Cut)?.data_ref().map_or(0, Bytes::len);
-            if length > limit {
-                return Err(Unread::TooLong);
-            }
+            let Ok(data) = frame.map_err(|_| Unread::Cut)?.into_data() else { continue };
+            left = left.checked_sub(data.len()).ok_or(Unread::TooLong)?;
+            take(data);
         }
-        Ok(length)
+        Ok(())
     };
     timeout(time, reading).await.unwrap_or(Err(Unread::TimedOut))
 }

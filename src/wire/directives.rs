@@ -1,4 +1,4 @@
-//! What a request's `Cache-Control` (RFC 9111, 5.2.1) and `Prefer` (RFC 7240) ask for.
+//! What a request's `Cache-Control` (RFC 9111, 5.2.1), `Prefer` (RFC 7240) and `X-Stainless-Retry-Count` ask for.
 
 use std::time::Duration;
 
@@ -7,6 +7,9 @@ use http::header::{CACHE_CONTROL, HeaderName};
 
 /// `Prefer` has no constant in the http crate.
 pub const PREFER: HeaderName = HeaderName::from_static("prefer");
+
+/// How often an official SDK has sent a request before.
+pub const RETRY_COUNT: HeaderName = HeaderName::from_static("x-stainless-retry-count");
 
 /// A request's wishes. Directives that are not listed here are ignored, as the RFC says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,6 +22,8 @@ pub struct Directives {
     pub max_age: Option<Duration>,
     /// `Prefer: handling=strict`: an error rather than a substitute.
     pub strict: bool,
+    /// `X-Stainless-Retry-Count` above 0: the same intent as a request that had no good answer.
+    pub retry: bool,
 }
 
 impl Directives {
@@ -38,6 +43,8 @@ impl Directives {
             }
         }
         found.strict = members(headers, &PREFER).any(|wish| wish.replace([' ', '"'], "").eq_ignore_ascii_case("handling=strict"));
+        // What is no number is no count of an SDK's, and may as well be a retry.
+        found.retry = headers.get_all(RETRY_COUNT).iter().any(|count| count.as_bytes().trim_ascii() != b"0");
         found
     }
 }

@@ -10,6 +10,7 @@ fn budget(window: Window, zone: &str) -> Budget {
         limit: Usd::from_micros(1_000_000),
         window,
         time_zone: TimeZone::get(zone).expect(zone),
+        enforce: true,
         caller: None,
         enterprise: None,
         operation: None,

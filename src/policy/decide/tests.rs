@@ -169,6 +169,23 @@ fn a_request_that_may_not_bill_gets_what_is_free() {
     assert_eq!(decided(Facts { probe: Some(Probe::Inconclusive), ..free }), Action::Refuse(Reason::Upstream));
 }
 
+#[test]
+fn a_client_librarys_retry_never_pays_again_for_the_same_intent() {
+    let forgetful = Policy { min_age: Duration::ZERO, unknown_window: Duration::ZERO, null_ttl: Duration::ZERO, ..policy() };
+    let again = |facts: Facts| Facts { want: Want { retry: true, ..facts.want }, ..facts };
+    let paid = Facts { paid_ago: Some(MINUTE), copy: copy(Kind::Data, MINUTE), ..fresh() };
+    assert_eq!(decide(&paid, &forgetful), Action::Buy(Billable::Fresh), "a new intent");
+    assert_eq!(decide(&again(paid), &forgetful), Action::Serve(Decision::Cooldown, Source::Copy));
+    let unknown = Facts { unknown_ago: Some(10 * MINUTE), probe: Some(Probe::Null), ..fresh() };
+    assert_eq!(decide(&unknown, &forgetful), Action::Buy(Billable::Fresh), "a new intent");
+    assert_eq!(decide(&again(unknown), &forgetful), Action::Refuse(Reason::OutcomeUnknown));
+    assert_eq!(decide(&again(Facts { probe: None, ..unknown }), &forgetful), Action::Probe);
+    let null = Facts { paid_ago: Some(MINUTE), probe: Some(Probe::Null), ..plain() };
+    assert_eq!(decide(&null, &forgetful), Action::Buy(Billable::FirstTouch), "a new intent");
+    assert_eq!(decide(&again(null), &forgetful), Action::Serve(Decision::Null, Source::Probe));
+    assert_eq!(decide(&again(fresh()), &forgetful), Action::Buy(Billable::Fresh), "the first attempt was never sent");
+}
+
 fn ages() -> impl Strategy<Value = Duration> {
     (0..30_u64 * 60).prop_map(Duration::from_mins)
 }
@@ -184,9 +201,9 @@ fn any_probe() -> impl Strategy<Value = Probe> {
 }
 
 prop_compose! {
-    fn any_want()(flags in any::<[bool; 5]>(), max_age in proptest::option::of(ages())) -> Want {
-        let [fresh, may_bill, no_cache, only_if_cached, strict] = flags;
-        Want { fresh, may_bill, no_cache, only_if_cached, max_age, strict }
+    fn any_want()(flags in any::<[bool; 6]>(), max_age in proptest::option::of(ages())) -> Want {
+        let [fresh, may_bill, no_cache, only_if_cached, strict, retry] = flags;
+        Want { fresh, may_bill, no_cache, only_if_cached, max_age, strict, retry }
     }
 }
 
@@ -220,10 +237,10 @@ proptest! {
                     prop_assert!(facts.want.may_bill && !facts.want.only_if_cached && facts.refused.is_none());
                     prop_assert!(operation == Billable::FirstTouch || facts.want.fresh && facts.may_fresh);
                     if operation == Billable::Fresh {
-                        prop_assert!(facts.paid_ago.is_none_or(|ago| ago >= policy.min_age));
+                        prop_assert!(facts.paid_ago.is_none_or(|ago| ago >= policy.min_age.max(facts.want.retries())));
                     }
-                    prop_assert!(facts.unknown_ago.is_none_or(|ago| ago >= policy.unknown_window));
-                    let young = policy.min_age.max(facts.want.max_age.unwrap_or_default());
+                    prop_assert!(facts.unknown_ago.is_none_or(|ago| ago >= policy.unknown_window.max(facts.want.retries())));
+                    let young = policy.min_age.max(facts.want.max_age.unwrap_or_default()).max(facts.want.retries());
                     let resolved = facts.unknown_ago.is_none_or(|ago| ago >= young.max(policy.unknown_window));
                     prop_assert!(facts.probe.is_some() || resolved, "paid again without a look");
                     facts.refused = Some(Reason::BudgetExhausted);

@@ -1,0 +1,204 @@
+//! Calls of unknown outcome, until a free look tells what became of them.
+//!
+//! Every look at such a number is weighed, whoever made it. Where nobody looks, the resolver does: once the call can no longer take
+//! effect, and then ever more rarely, one number at a time, until its evidence is too old to mean anything. The ledger has counted
+//! the call as billed all along; what a look shows is one more entry.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry as Slot;
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use http::HeaderValue;
+use tokio::sync::Notify;
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::Gateway;
+use super::purchase::LEDGER_WAIT;
+use crate::cache::Key;
+use crate::policy::decide::Probe;
+use crate::policy::hindsight::{Patience, Trace, Unresolved, trace};
+use crate::spend::{Finding, HoldId};
+use crate::upstream::{Context, Credential};
+
+/// Numbers with such calls; more are left as the ledger has them.
+const MOST_NUMBERS: usize = 10_000;
+
+/// The resolver's second look at a number comes so long after its first; each further wait is twice as long.
+const FIRST_WAIT: Duration = Duration::from_secs(30);
+
+/// The wait does not grow beyond this.
+const LONGEST_WAIT: Duration = Duration::from_hours(1);
+
+/// All calls of unknown outcome that may still be resolved; clones share them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Pending(Arc<Shelf>);
+
+#[derive(Debug, Default)]
+struct Shelf {
+    numbers: Mutex<HashMap<Key, Number>>,
+    changed: Notify,
+}
+
+/// A number with such calls.
+#[derive(Debug)]
+struct Number {
+    /// What goes upstream with a look; none for a call of a former run.
+    context: Option<Context>,
+    calls: Vec<Call>,
+    /// When to look (monotonic).
+    due: Duration,
+    wait: Duration,
+}
+
+/// One such call.
+#[derive(Clone, Copy, Debug)]
+struct Call {
+    hold: HoldId,
+    sent: Duration,
+    left_nothing: bool,
+}
+
+/// What a look showed of a call.
+#[derive(Clone, Copy, Debug)]
+struct Resolved {
+    call: Call,
+    trace: Trace,
+}
+
+impl Pending {
+    /// A call was sent at `sent`, and its outcome is unknown. It can take effect until `settled`.
+    pub(super) fn add(&self, key: Key, hold: HoldId, sent: Duration, settled: Duration, context: Option<Context>) {
+        let call = Call { hold, sent, left_nothing: false };
+        let mut numbers = self.numbers();
+        let room = numbers.len() < MOST_NUMBERS;
+        match numbers.entry(key) {
+            Slot::Occupied(slot) => {
+                let number = slot.into_mut();
+                number.calls.push(call);
+                number.due = number.due.min(settled);
+                number.wait = FIRST_WAIT;
+                number.context = context.or(number.context.take());
+            }
+            Slot::Vacant(slot) if room => {
+                slot.insert(Number { context, calls: vec![call], due: settled, wait: FIRST_WAIT });
+            }
+            Slot::Vacant(_) => {}
+        }
+        self.0.changed.notify_one();
+    }
+
+    /// How many calls there are.
+    pub(super) fn count(&self) -> usize {
+        self.numbers().values().map(|number| number.calls.len()).sum()
+    }
+
+    /// Something happened to a number that makes a look worthwhile now.
+    pub(super) fn hasten(&self, key: &Key, now: Duration) {
+        if let Some(number) = self.numbers().get_mut(key) {
+            number.due = number.due.min(now);
+            self.0.changed.notify_one();
+        }
+    }
+
+    /// When the next look is due.
+    fn next(&self) -> Option<Duration> {
+        self.numbers().values().map(|number| number.due).min()
+    }
+
+    /// A number whose look is due, with the next one put off. Calls from before `forgotten` are dropped.
+    fn take_due(&self, now: Duration, forgotten: Duration) -> Option<(Key, Option<Context>)> {
+        let mut numbers = self.numbers();
+        numbers.retain(|_, number| {
+            number.calls.retain(|call| call.sent >= forgotten);
+            !number.calls.is_empty()
+        });
+        let (key, number) = numbers.iter_mut().filter(|(_, number)| number.due <= now).min_by_key(|(_, number)| number.due)?;
+        number.due = now + number.wait;
+        number.wait = (number.wait * 2).min(LONGEST_WAIT);
+        Some((*key, number.context.clone()))
+    }
+
+    /// Weighs a look; the calls that it resolves are taken out.
+    fn weigh(&self, key: &Key, look: Probe, now: Duration, patience: Patience) -> Vec<Resolved> {
+        let mut numbers = self.numbers();
+        let Slot::Occupied(mut slot) = numbers.entry(*key) else { return Vec::new() };
+        let mut resolved = Vec::new();
+        slot.get_mut().calls.retain_mut(|call| {
+            let age = now.saturating_sub(call.sent);
+            let trace = trace(Unresolved { age, left_nothing: call.left_nothing }, look, patience);
+            call.left_nothing |= trace == Trace::Nothing;
+            if trace.why().is_some() {
+                resolved.push(Resolved { call: *call, trace });
+            }
+            trace.why().is_none()
+        });
+        if slot.get().calls.is_empty() {
+            slot.remove();
+        }
+        resolved
+    }
+
+    fn numbers(&self) -> MutexGuard<'_, HashMap<Key, Number>> {
+        self.0.numbers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Gateway {
+    /// Looks at numbers with calls of unknown outcome, until `stop`.
+    pub async fn resolve(&self, stop: impl Future<Output = ()>) {
+        let looking = async {
+            loop {
+                let now = self.0.clock.elapsed();
+                let forgotten = now.saturating_sub(self.0.rules.memory);
+                if let Some((key, context)) = self.0.pending.take_due(now, forgotten) {
+                    if let Some(context) = context.or_else(|| self.own_context(&key)) {
+                        let _ended = self.look(key, &context).landed().await;
+                    }
+                    continue;
+                }
+                let changed = self.0.pending.0.changed.notified();
+                match self.0.pending.next() {
+                    Some(due) => tokio::select! {
+                        () = self.0.clock.reaches(due) => {}
+                        () = changed => {}
+                    },
+                    None => changed.await,
+                }
+            }
+        };
+        tokio::select! {
+            () = looking => {}
+            () = stop => {}
+        }
+    }
+
+    /// Weighs what a look says of calls of unknown outcome, and corrects the ledger.
+    pub(super) async fn weigh(&self, key: &Key, look: Probe) {
+        let policy = &self.0.rules.policy;
+        let patience = Patience { effect: policy.unknown_window, same_data: policy.min_age };
+        for Resolved { call, trace } in self.0.pending.weigh(key, look, self.0.clock.elapsed(), patience) {
+            let finding = if trace == Trace::Billed { Finding::Billed } else { Finding::NotBilled };
+            match finding {
+                Finding::Billed => self.0.calls.recovered(*key, call.sent),
+                Finding::NotBilled => self.0.calls.not_billed(*key, call.sent, None),
+            }
+            let correction = self.0.ledger.correct(call.hold, finding, trace.why().unwrap_or_default());
+            if !matches!(timeout(LEDGER_WAIT, correction).await, Ok(Ok(_))) {
+                // The next look finds the same.
+                let due = self.0.clock.elapsed() + FIRST_WAIT;
+                self.0.pending.add(*key, call.hold, call.sent, due, None);
+            }
+        }
+    }
+
+    /// What goes upstream with a request of the gateway's own; none under forwarded credentials.
+    fn own_context(&self, key: &Key) -> Option<Context> {
+        let keys = &self.0.rules.keys;
+        let credential = keys.by_enterprise.get(&key.enterprise).or(keys.default.as_ref()).cloned()?;
+        let request_id = HeaderValue::from_str(&Uuid::now_v7().simple().to_string()).ok()?;
+        Some(Context { credential: Credential::Own(credential), request_id, traceparent: None })
+    }
+}

@@ -1,0 +1,129 @@
+//! Where the ledger is kept, and the right to write it: opened, lost, and opened again.
+
+use std::fs::{File, TryLockError};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+use uuid::Uuid;
+
+use super::OpenFailure;
+use super::store;
+
+/// How long to wait for an operator's own transaction on the file before billable work is refused.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The journal is cut back to this after it was copied into the file.
+const JOURNAL_SIZE: u32 = 16 << 20;
+
+/// Where the ledger is kept.
+#[derive(Clone, Debug)]
+pub(super) enum Place {
+    /// In a file.
+    File(PathBuf),
+    /// In memory, under a name that this process' connections share.
+    Memory(String),
+}
+
+impl Place {
+    pub(super) fn new(path: &Path) -> Self {
+        if path == Path::new(":memory:") {
+            Self::Memory(format!("file:/{}?vfs=memdb", Uuid::new_v4()))
+        } else {
+            Self::File(path.to_owned())
+        }
+    }
+
+    fn connect(&self, access: OpenFlags) -> rusqlite::Result<Connection> {
+        let access = access | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = match self {
+            Self::File(path) => Connection::open_with_flags(path, access)?,
+            Self::Memory(name) => Connection::open_with_flags(name, access | OpenFlags::SQLITE_OPEN_URI)?,
+        };
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        Ok(connection)
+    }
+
+    /// A connection that reads beside the writer, which its reads do not stop.
+    pub(super) fn reader(&self) -> rusqlite::Result<Connection> {
+        self.connect(OpenFlags::SQLITE_OPEN_READ_ONLY)
+    }
+
+    /// The connection that writes, with the file brought to the current version.
+    fn writer(&self) -> Result<Connection, OpenFailure> {
+        let mut connection = self.connect(OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
+        connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
+        // A hold that was answered survives the loss of power, not only of the process.
+        connection.pragma_update(None, "synchronous", "full")?;
+        connection.pragma_update_and_check(None, "journal_size_limit", JOURNAL_SIZE, |_| Ok(()))?;
+        store::migrate(&mut connection)?;
+        Ok(connection)
+    }
+}
+
+/// A file's device and inode: what it is, whatever it is called.
+type Identity = (u64, u64);
+
+/// The connection that writes. Once it was open it means that one file and no other: the holds in memory are rows of it.
+#[derive(Debug)]
+pub(super) struct Disk {
+    place: Place,
+    connection: Option<Connection>,
+    identity: Option<Identity>,
+    /// Keeps other processes out. Last, so that it is let go after the connection.
+    lock: Option<File>,
+}
+
+impl Disk {
+    pub(super) const fn new(place: Place) -> Self {
+        Self { place, connection: None, identity: None, lock: None }
+    }
+
+    /// The connection, opened if it is not.
+    pub(super) fn connection(&mut self) -> Result<&mut Connection, OpenFailure> {
+        if let Place::File(path) = &self.place {
+            if self.lock.is_none() {
+                self.lock = Some(lock(path)?);
+            }
+            if self.identity.is_some() && identity(path) != self.identity {
+                return Err(OpenFailure::Replaced);
+            }
+        }
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.place.writer()?,
+        };
+        if let (Place::File(path), None) = (&self.place, self.identity) {
+            self.identity = identity(path);
+        }
+        Ok(self.connection.insert(connection))
+    }
+
+    /// Closes a connection that failed, so that the next use opens the file anew. One in memory is all there is.
+    pub(super) fn reopen(&mut self) {
+        if matches!(self.place, Place::File(_)) {
+            self.connection = None;
+        }
+    }
+}
+
+fn identity(path: &Path) -> Option<Identity> {
+    std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
+}
+
+/// Keeps other processes out, as long as the file that is returned stays open. The kernel lets go when this process ends.
+fn lock(path: &Path) -> Result<File, OpenFailure> {
+    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
+    if directory.is_some_and(|directory| !directory.exists()) {
+        return Err(OpenFailure::NoDirectory);
+    }
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let file = File::options().create(true).truncate(false).write(true).open(name).map_err(OpenFailure::Lock)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenFailure::InUse),
+        Err(TryLockError::Error(error)) => Err(OpenFailure::Lock(error)),
+    }
+}
