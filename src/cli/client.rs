@@ -51,6 +51,7 @@ struct Reply {
 /// JSON that an admin listener answered with.
 pub(super) struct Answer {
     address: SocketAddr,
+    status: StatusCode,
     json: String,
 }
 
@@ -135,7 +136,9 @@ impl Client {
             return Err(said.map_or(strange, |problem| NoAnswer::Refused(problem.detail)));
         }
         match String::from_utf8(reply.body.into()) {
-            Ok(json) if serde_json::from_str::<IgnoredAny>(&json).is_ok() => Ok(Answer { address: self.address, json }),
+            Ok(json) if serde_json::from_str::<IgnoredAny>(&json).is_ok() => {
+                Ok(Answer { address: self.address, status: reply.status, json })
+            }
             _ => Err(strange),
         }
     }
@@ -177,6 +180,116 @@ impl Answer {
 
     /// What the JSON says.
     pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, NoAnswer> {
-        serde_json::from_str(&self.json).map_err(|_| NoAnswer::Strange { address: self.address, status: StatusCode::OK })
+        serde_json::from_str(&self.json).map_err(|_| NoAnswer::Strange { address: self.address, status: self.status })
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::net::TcpListener;
+    use std::thread::JoinHandle;
+
+    use serde_json::json;
+
+    use super::*;
+
+    /// A listener that answers one request, and gives back what it heard: the head, and the body.
+    pub(in crate::cli) fn listener(answer: &str) -> (SocketAddr, JoinHandle<(String, String)>) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let (address, answer) = (listener.local_addr().expect("an address"), answer.to_owned());
+        let heard = std::thread::spawn(move || {
+            let mut stream = BufReader::new(listener.accept().expect("a connection").0);
+            let mut head = String::new();
+            while !head.ends_with("\r\n\r\n") {
+                assert!(stream.read_line(&mut head).expect("text") > 0, "the connection ended within a head: {head:?}");
+            }
+            let length =
+                head.lines().find_map(|line| line.strip_prefix("content-length: ")).map_or(0, |length| length.parse().expect("a length"));
+            let mut body = vec![0; length];
+            stream.read_exact(&mut body).expect("a whole body");
+            stream.get_mut().write_all(answer.as_bytes()).expect("the client reads");
+            (head, String::from_utf8(body).expect("text"))
+        });
+        (address, heard)
+    }
+
+    /// An answer with this status and body.
+    pub(in crate::cli) fn answered(status: &str, body: &str) -> String {
+        format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+    }
+
+    fn asked(answer: &str) -> Result<Answer, NoAnswer> {
+        Client::new(listener(answer).0, None, LIMIT).get("/admin/v1/budgets")
+    }
+
+    fn why(answer: &str) -> String {
+        asked(answer).map(|answer| answer.json).expect_err("a failure").to_string()
+    }
+
+    #[test]
+    fn a_change_goes_out_as_json_with_the_token() {
+        let (address, request) = listener(&answered("201 Created", "{\"data\":1}\n"));
+        let token = Secret::Plain("T0KEN".to_owned()).read().expect("a plain secret");
+        let answer = Client::new(address, Some(token), LIMIT).post("/admin/v1/kill-switch", &json!({ "on": true }));
+        assert_eq!(answer.expect("an answer").json(), "{\"data\":1}");
+        let (head, body) = request.join().expect("nothing panics");
+        assert!(head.starts_with("POST /admin/v1/kill-switch HTTP/1.1\r\n"), "{head}");
+        for field in [&format!("host: {address}"), "authorization: Bearer T0KEN", "content-type: application/json"] {
+            assert!(head.lines().any(|line| line == field), "{field} is not in {head}");
+        }
+        assert_eq!(body, r#"{"on":true}"#);
+    }
+
+    #[test]
+    fn a_question_has_neither_body_nor_token() {
+        let (address, request) = listener(&answered("200 OK", "{}"));
+        Client::new(address, None, LIMIT).get("/admin/v1/budgets").map(|_| ()).expect("an answer");
+        let (head, body) = request.join().expect("nothing panics");
+        assert!(head.starts_with("GET /admin/v1/budgets HTTP/1.1\r\n"), "{head}");
+        assert!(!head.contains("authorization") && !head.contains("content-type") && body.is_empty(), "{head}{body}");
+    }
+
+    #[test]
+    fn every_interface_is_asked_on_loopback() {
+        for (listen, asked) in [("0.0.0.0:81", "127.0.0.1:81"), ("[::]:81", "[::1]:81"), ("10.0.0.7:81", "10.0.0.7:81")] {
+            let client = Client::new(listen.parse().expect("an address"), None, LIMIT);
+            assert_eq!(client.address.to_string(), asked);
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_told_in_the_gateways_words() {
+        let refusal = r#"{"errors":[{"code":"not_found","title":"Admin","detail":"there is no budget \"dya\""}],"gateway":{}}"#;
+        assert_eq!(why(&answered("404 Not Found", refusal)), "there is no budget \"dya\"");
+    }
+
+    #[test]
+    fn what_is_no_gateway_is_not_taken_for_one() {
+        for answer in
+            [answered("200 OK", "<html>"), answered("404 Not Found", "nothing here"), answered("400 Bad Request", "{\"errors\":[]}")]
+        {
+            assert!(why(&answer).contains("not as an admin listener of this version"), "{answer}");
+        }
+        let answer = asked(&answered("200 OK", "{\"data\":[]}")).expect("JSON");
+        assert!(matches!(answer.read::<Problems>(), Err(NoAnswer::Strange { status: StatusCode::OK, .. })));
+    }
+
+    #[test]
+    fn a_listener_that_is_not_there_is_named_with_the_way_to_another() {
+        let address = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
+        let error = Client::new(address, None, LIMIT).get("/").map(|answer| answer.json).expect_err("nobody listens").to_string();
+        assert!(error.contains(&address.to_string()) && error.contains("--admin-listen ADDR"), "{error}");
+    }
+
+    #[test]
+    fn a_change_whose_answer_is_lost_may_be_made() {
+        let (address, _request) = listener("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{");
+        let error = Client::new(address, None, LIMIT).post("/", &json!({})).map(|answer| answer.json).expect_err("half an answer");
+        assert!(error.to_string().ends_with("look before asking again"), "{error}");
+        assert!(why("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{").contains("no whole answer"));
+        let silent = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let client = Client::new(silent.local_addr().expect("an address"), None, Duration::from_millis(20));
+        assert!(matches!(client.post("/", &json!({})), Err(NoAnswer::Lost { changes: true, .. })));
     }
 }

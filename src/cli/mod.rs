@@ -1,6 +1,8 @@
 //! The command line: arguments, which command runs, and how the process ends.
 
 mod client;
+mod control;
+mod report;
 mod serve;
 
 use std::io::Write as _;
@@ -12,6 +14,7 @@ use clap::{Args, Parser, Subcommand};
 use uuid::Uuid;
 
 use self::client::{NoAnswer, Place};
+use self::control::{Budgets, KillSwitch};
 use self::serve::Serve;
 use crate::app::StartError;
 use crate::auth::KeyDigest;
@@ -65,6 +68,10 @@ enum Command {
     },
     /// Ask a running gateway's admin listener whether it is ready; exit with 0 if it is.
     Health(Place),
+    /// Show where a running gateway's budgets stand, or give one more for a time.
+    Budgets(Budgets),
+    /// Show or turn the switch that stops all billable work of a running gateway.
+    KillSwitch(KillSwitch),
 }
 
 #[derive(Debug, Subcommand)]
@@ -122,6 +129,8 @@ pub fn run() -> ExitCode {
         }
         Command::Key { command: KeyCommand::New } => new_key(),
         Command::Health(place) => client::health(&place),
+        Command::Budgets(budgets) => budgets.run().and_then(|text| announce(&text)),
+        Command::KillSwitch(switch) => switch.run().and_then(|text| announce(&text)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
