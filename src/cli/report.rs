@@ -134,10 +134,10 @@ impl fmt::Display for Budgets {
             }
         }
         if self.kill_switch.on {
-            write!(f, "\nnothing is spent: {}", self.kill_switch)?;
+            write!(f, "\nnothing billable is sent: {}", self.kill_switch)?;
         }
         if !self.ledger_available {
-            f.write_str("\nnothing is spent: the ledger is unavailable, and what is shown may be out of date")?;
+            f.write_str("\nnothing billable is sent: the ledger is unavailable, and what is shown may be out of date")?;
         }
         Ok(())
     }
@@ -220,8 +220,8 @@ mod tests {
         insta::assert_snapshot!(shown(&[budget("all", "1.00", "0.00", "-0.10", "0.00")], true, false), @r"
         BUDGET  SCOPE   ENDS                  LIMIT  SPENT  HELD  LEFT  USED  MODE
         all     global  2026-11-22T00:00:00Z   1.00  -0.10  0.00  1.10    0%  enforced
-        nothing is spent: the kill switch is on since 2026-11-21T10:20:00Z, by bob: runaway dialer
-        nothing is spent: the ledger is unavailable, and what is shown may be out of date
+        nothing billable is sent: the kill switch is on since 2026-11-21T10:20:00Z, by bob: runaway dialer
+        nothing billable is sent: the ledger is unavailable, and what is shown may be out of date
         ");
         assert_eq!(shown(&[], false, true), "there is no budget, so nothing is spent");
     }

@@ -105,7 +105,7 @@ async fn the_kill_switch_stops_billable_work_until_it_is_turned_off_and_outlives
     gateway.stop().await;
     let gateway = place.serve();
     assert_eq!(gateway.tell(&["kill-switch", "status"]), on, "a restart changes nothing");
-    assert!(gateway.tell(&["budgets"]).contains("\nnothing is spent: the kill switch is on since "));
+    assert!(gateway.tell(&["budgets"]).contains("\nnothing billable is sent: the kill switch is on since "));
     assert_eq!(gateway.fresh(&unchecked(0)).await.header("x-gateway-decision"), "kill_switch");
     let off = gateway.tell(&["kill-switch", "off", "--reason", "mended", "--author", "bob"]);
     assert!(off.starts_with("the kill switch is off"), "{off}");
