@@ -115,8 +115,8 @@ impl Budget {
 
     /// What an override has changed.
     pub(super) fn raised(&self, by: Usd, until: Timestamp) -> String {
-        let (name, limit, parts, left) = (plain(&self.name), self.limit_usd, self.parts(), self.left());
-        format!("{name}: {by} more until {until}; the limit is {limit} {parts}, and {left} is left")
+        let limit = format!("{} {}", self.limit_usd, self.parts());
+        format!("{}: {by} more until {until}; the limit is {}, and {} is left", plain(&self.name), limit.trim_end(), self.left())
     }
 }
 
