@@ -1,0 +1,186 @@
+//! The command line: arguments, which command runs, and how the process ends.
+
+mod client;
+mod control;
+mod report;
+mod serve;
+
+use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use uuid::Uuid;
+
+use self::client::{NoAnswer, Place};
+use self::control::{Budgets, KillSwitch};
+use self::serve::Serve;
+use crate::app::StartError;
+use crate::auth::KeyDigest;
+use crate::config::{Config, LoadError};
+use crate::sandbox;
+use crate::secret::NoSecret;
+use crate::telemetry;
+
+/// What sysexits.h calls a configuration error.
+const EX_CONFIG: u8 = 78;
+
+/// Where the sandbox is, unless told otherwise.
+const SANDBOX: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8082);
+
+/// A reverse proxy in front of Telnyx's Number Reputation API that never pays twice for one answer.
+#[derive(Debug, Parser)]
+#[command(version, about, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway until SIGTERM or SIGINT.
+    Serve(Serve),
+    /// Read a configuration, say what is wrong with it, and exit with 0 or 78.
+    CheckConfig {
+        #[command(flatten)]
+        source: Source,
+        /// Print the configuration that would be in force, secrets left out.
+        #[arg(long)]
+        print: bool,
+    },
+    /// Run the Telnyx stand-in alone.
+    Sandbox {
+        /// Where to listen.
+        #[arg(long, value_name = "ADDR", default_value_t = SANDBOX)]
+        listen: SocketAddr,
+        /// How many numbers that were never checked each enterprise has.
+        #[arg(long, value_name = "N", default_value_t = 1000)]
+        numbers: u32,
+        /// What scores and ids depend on.
+        #[arg(long, value_name = "SEED", default_value_t = 1)]
+        seed: u64,
+    },
+    /// Make a gateway key.
+    Key {
+        #[command(subcommand)]
+        command: KeyCommand,
+    },
+    /// Ask a running gateway's admin listener whether it is ready; exit with 0 if it is.
+    Health(Place),
+    /// Show where a running gateway's budgets stand, or give one more for a time.
+    Budgets(Budgets),
+    /// Show or turn the switch that stops all billable work of a running gateway.
+    KillSwitch(KillSwitch),
+}
+
+#[derive(Debug, Subcommand)]
+enum KeyCommand {
+    /// Print a new key, once, and its SHA-256 for the configuration.
+    New,
+}
+
+#[derive(Debug, Args)]
+struct Source {
+    /// The configuration file; without one, defaults and the environment.
+    #[arg(long, value_name = "FILE", env = "REPUTATION_GATEWAY_CONFIG", global = true)]
+    config: Option<PathBuf>,
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    #[error("{0}")]
+    Load(#[from] LoadError),
+    #[error("{0}")]
+    Start(#[from] StartError),
+    #[error("{0}")]
+    Log(#[from] telemetry::NoLog),
+    #[error("not ready: {0}")]
+    NotReady(String),
+    #[error("admin.token: {0}")]
+    Token(#[from] NoSecret),
+    #[error("{0}")]
+    NoAnswer(#[from] NoAnswer),
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+}
+
+impl Failed {
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Load(_) | Self::Log(_) | Self::Token(_) | Self::Start(StartError::Unsafe(_) | StartError::Token(_)) => {
+                ExitCode::from(EX_CONFIG)
+            }
+            Self::Start(StartError::Build(_) | StartError::Bind { .. }) | Self::NotReady(_) | Self::NoAnswer(_) | Self::Io(_) => {
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+/// Runs the command that the arguments name.
+pub fn run() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Serve(serve) => serve.run(),
+        Command::CheckConfig { source, print } => check_config(&source, print),
+        Command::Sandbox { listen, numbers, seed } => {
+            serve::run_sandbox(listen, sandbox::Config { numbers, seed, ..sandbox::Config::default() })
+        }
+        Command::Key { command: KeyCommand::New } => new_key(),
+        Command::Health(place) => client::health(&place),
+        Command::Budgets(budgets) => budgets.run().and_then(|text| announce(&text)),
+        Command::KillSwitch(switch) => switch.run().and_then(|text| announce(&text)),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failed) => {
+            eprintln!("reputation-gateway: {failed}");
+            failed.exit_code()
+        }
+    }
+}
+
+impl Source {
+    fn load(&self) -> Result<Config, LoadError> {
+        Config::load(self.config.as_deref(), environment())
+    }
+}
+
+fn check_config(source: &Source, print: bool) -> Result<(), Failed> {
+    let config = source.load()?;
+    let unsafe_mixes = config.unsafe_mixes();
+    if !unsafe_mixes.is_empty() {
+        return Err(StartError::Unsafe(unsafe_mixes).into());
+    }
+    config.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
+    let shown = if print { toml::to_string(&config).map_err(std::io::Error::other)? } else { "the configuration is valid\n".to_owned() };
+    Ok(std::io::stdout().write_all(shown.as_bytes())?)
+}
+
+fn new_key() -> Result<(), Failed> {
+    // Two random UUIDs hold 244 random bits from the system's generator.
+    let key = format!("rgw_{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
+    let digest = KeyDigest::of(key.as_bytes());
+    announce(&format!("key        {key}\nkey_sha256 {digest}"))
+}
+
+/// The environment, without what is no text: no setting is.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+fn runtime(workers: usize) -> std::io::Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if workers > 0 {
+        builder.worker_threads(workers);
+    }
+    builder.enable_all().build()
+}
+
+/// What other programs read goes to standard output, at once.
+fn announce(line: &str) -> Result<(), Failed> {
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "{line}")?;
+    Ok(stdout.flush()?)
+}

@@ -1,0 +1,134 @@
+//! The commands that serve until a signal: the gateway, and the stand-in alone.
+
+use std::net::{AddrParseError, SocketAddr};
+use std::str::FromStr;
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Failed, SANDBOX, Source, announce, environment, runtime};
+use crate::app::{self, App, StartError};
+use crate::clock::Clock;
+use crate::config::{Config, LoadError};
+use crate::sandbox::{self, Sandbox};
+use crate::secret::Secret;
+use crate::server::{self, Server};
+use crate::telemetry;
+use crate::units::OneOrMany;
+
+/// The configuration of `serve --sandbox` without a file.
+const DEMO: &str = include_str!("../../config/demo.toml");
+
+#[derive(Debug, Args)]
+pub(super) struct Serve {
+    #[command(flatten)]
+    source: Source,
+    /// Put a Telnyx stand-in behind the gateway, on loopback. Without a configuration file, the demo's is used.
+    #[arg(long, value_name = "ADDR", num_args = 0..=1, require_equals = true, default_missing_value = "usual")]
+    sandbox: Option<Standin>,
+    /// Where callers connect, instead of the configuration's addresses.
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+    /// Where operators connect, instead of the configuration's address.
+    #[arg(long, value_name = "ADDR")]
+    admin_listen: Option<SocketAddr>,
+}
+
+/// Where the stand-in listens.
+#[derive(Clone, Copy, Debug)]
+enum Standin {
+    /// At the usual address, or any that is free.
+    Usual,
+    /// At this one.
+    At(SocketAddr),
+}
+
+impl FromStr for Standin {
+    type Err = AddrParseError;
+
+    fn from_str(text: &str) -> Result<Self, AddrParseError> {
+        if text == "usual" { Ok(Self::Usual) } else { text.parse().map(Self::At) }
+    }
+}
+
+impl Serve {
+    pub(super) fn run(self) -> Result<(), Failed> {
+        let mut config = match (&self.source.config, self.sandbox) {
+            (None, Some(_)) => Config::parse(DEMO, "demo.toml", environment()).map_err(LoadError::Wrong)?,
+            _ => self.source.load()?,
+        };
+        if let Some(listen) = self.listen {
+            config.server.listen = OneOrMany::One(listen);
+        }
+        config.admin.listen = self.admin_listen.unwrap_or(config.admin.listen);
+        let _log = telemetry::init(&config.telemetry)?;
+        runtime(config.server.workers)?.block_on(serve(config, self.sandbox))
+    }
+}
+
+async fn serve(mut config: Config, sandbox: Option<Standin>) -> Result<(), Failed> {
+    let clock = Clock::system();
+    config.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
+    let sandbox = match sandbox {
+        None => None,
+        Some(standin) => {
+            let server = bind_sandbox(standin).await?;
+            config.upstream.base_url = format!("http://{}/v2", server.address()).parse().expect("a URL of an address");
+            config.upstream.api_key = Secret::Plain("sandbox".to_owned());
+            tracing::info!(ledger = %config.ledger.path.display(), "the sandbox charges pretend money, and this ledger records it");
+            Some(server)
+        }
+    };
+    let app = App::start(&config, &clock).await?;
+    let mut standin = String::new();
+    if let Some(server) = sandbox {
+        standin = format!(" sandbox={}", server.address());
+        tokio::spawn(server.serve(Sandbox::new(sandbox::Config::default(), clock), std::future::pending()));
+    }
+    // Whoever reads the ready line may send a signal at once.
+    let stop = stop_signal()?;
+    announce(&format!("ready listen={} admin={}{standin}", joined(&app.addresses()), app.admin_address()))?;
+    app.run(stop).await;
+    Ok(())
+}
+
+/// An address that was asked for must be had; the usual one gives way to any that is free.
+async fn bind_sandbox(standin: Standin) -> Result<Server, StartError> {
+    let limits = server::Config::default();
+    match standin {
+        Standin::At(address) => app::bind(address, &limits).await,
+        Standin::Usual => match app::bind(SANDBOX, &limits).await {
+            Err(_) => app::bind(SocketAddr::new(SANDBOX.ip(), 0), &limits).await,
+            bound => bound,
+        },
+    }
+}
+
+pub(super) fn run_sandbox(listen: SocketAddr, config: sandbox::Config) -> Result<(), Failed> {
+    runtime(0)?.block_on(async {
+        let server = app::bind(listen, &server::Config::default()).await?;
+        let stop = stop_signal()?;
+        announce(&format!("ready sandbox={}", server.address()))?;
+        server.serve(Sandbox::new(config, Clock::system()), stop).await;
+        Ok(())
+    })
+}
+
+/// Ready on the first SIGTERM or SIGINT. SIGHUP, which would end the process in the middle of a billed call, is only noted.
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut hangup = signal(SignalKind::hangup())?;
+    Ok(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return,
+                _ = interrupt.recv() => return,
+                Some(()) = hangup.recv() => tracing::warn!("SIGHUP changes nothing: a new configuration needs a restart"),
+            }
+        }
+    })
+}
+
+fn joined(addresses: &[SocketAddr]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
