@@ -21,7 +21,11 @@ async fn after_a_crash_usage_is_kept_and_open_holds_are_assumed() {
     bench.take_events();
     let ledger = bench.try_open(after, vec![budget("all", "1.00")]).expect("opens");
     assert_eq!(figures(&ledger), ["all: 0.20 + 0.00"]);
-    insta::assert_snapshot!(bench.take_events(), @"");
+    insta::assert_snapshot!(bench.take_events(), @r#"
+    Recalled(Posted { id: HoldId(1), enterprise: EnterpriseId(6a09cdc3-8948-47f0-aa62-74ac943d6c58), number: +12*******00, held_at: 2026-06-15T12:30:00Z, is_known: true })
+    Recalled(Posted { id: HoldId(2), enterprise: EnterpriseId(6a09cdc3-8948-47f0-aa62-74ac943d6c58), number: +12*******00, held_at: 2026-06-15T12:30:00Z, is_known: false })
+    Ended { end: Assumed, amount: Usd(100000), caller: "b" }
+    "#);
 }
 
 #[tokio::test]
@@ -50,11 +54,10 @@ async fn a_second_process_on_one_file_is_refused() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_no_ledger_or_of_a_later_version_is_refused() {
+async fn a_directory_that_is_not_there_and_a_file_of_a_later_version_are_refused() {
     let bench = Bench::new();
-    std::fs::write(bench.path(), "money, money, money, money, money, money, money, money, money, money, money, money").expect("writes");
-    assert!(matches!(bench.try_open(bench.path(), vec![]).err().expect("no database").why, OpenFailure::Database(_)));
-    std::fs::remove_file(bench.path()).expect("removes");
+    let elsewhere = bench.dir.path().join("absent").join("ledger.sqlite");
+    assert!(matches!(bench.try_open(elsewhere, vec![]).err().expect("no directory").why, OpenFailure::NoDirectory));
     bench.sql("PRAGMA user_version = 99");
     assert!(matches!(bench.try_open(bench.path(), vec![]).err().expect("too new").why, OpenFailure::Version { found: 99, known: 2 }));
 }
@@ -84,6 +87,48 @@ async fn a_ledger_that_cannot_be_written_refuses_and_recovers() {
         assert_eq!(exhausted(ledger.hold(charge("b")).await), "all");
         assert_eq!(figures(&ledger), ["all: 0.10 + 0.20"]);
     }
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_used_at_the_start_is_tried_again_until_it_can() {
+    let bench = Bench::new();
+    std::fs::write(bench.path(), "no ledger".repeat(20)).expect("writes");
+    let ledger = bench.open(vec![budget("all", "1.00")]);
+    assert!(!ledger.is_available());
+    assert_eq!(ledger.preview(&[charge("a")]), Err(HoldRefused::Unavailable));
+    assert_eq!(ledger.hold(charge("a")).await.expect_err("no database"), HoldRefused::Unavailable);
+    std::fs::remove_file(bench.path()).expect("removes");
+    let restored = Bench::new();
+    let before = restored.open(vec![budget("all", "1.00")]);
+    before.hold(charge("a")).await.expect("held").settle("200").await.expect("written");
+    let _open = before.hold(charge("b")).await.expect("held");
+    before.close().await;
+    std::fs::copy(restored.path(), bench.path()).expect("copies");
+    bench.ended.notified().await;
+    insta::assert_snapshot!(bench.take_events(), @r#"
+    Recalled(Posted { id: HoldId(1), enterprise: EnterpriseId(6a09cdc3-8948-47f0-aa62-74ac943d6c58), number: +12*******00, held_at: 2026-06-15T12:30:00Z, is_known: true })
+    Recalled(Posted { id: HoldId(2), enterprise: EnterpriseId(6a09cdc3-8948-47f0-aa62-74ac943d6c58), number: +12*******00, held_at: 2026-06-15T12:30:00Z, is_known: false })
+    Ended { end: Assumed, amount: Usd(100000), caller: "b" }
+    "#);
+    assert_eq!(figures(&ledger), ["all: 0.20 + 0.00"]);
+    assert_eq!(ledger.preview(&[charge("a")]), Ok(()));
+}
+
+#[tokio::test]
+async fn a_file_that_was_taken_away_takes_no_holds_until_it_is_back() {
+    let bench = Bench::new();
+    let ledger = bench.open(vec![budget("all", "1.00")]);
+    let hold = ledger.hold(charge("a")).await.expect("held");
+    let elsewhere = bench.dir.path().join("elsewhere.sqlite");
+    std::fs::rename(bench.path(), &elsewhere).expect("moves");
+    assert_eq!(ledger.hold(charge("a")).await.expect_err("taken away"), HoldRefused::Unavailable);
+    std::fs::copy(&elsewhere, bench.path()).expect("copies");
+    assert_eq!(ledger.hold(charge("a")).await.expect_err("another file"), HoldRefused::Unavailable);
+    assert!(!ledger.is_available());
+    std::fs::rename(&elsewhere, bench.path()).expect("moves");
+    hold.settle("200").await.expect("written");
+    assert_eq!(figures(&ledger), ["all: 0.10 + 0.00"]);
+    assert!(ledger.is_available());
 }
 
 #[tokio::test]
