@@ -52,7 +52,7 @@ pub(super) fn kill_switch(state: &KillSwitch) -> Value {
 }
 
 /// Raises a budget's limit.
-pub(super) async fn raise(gateway: &Gateway, budget: String, body: &[u8]) -> Refused<Value> {
+pub(super) async fn raise(gateway: &Gateway, name: String, body: &[u8]) -> Refused<Value> {
     let NewOverride { amount_usd, expires_at, reason, author } = read(body)?;
     let (reason, author) = (text("reason", &reason)?, text("author", &author)?);
     if amount_usd <= Usd::ZERO {
@@ -62,12 +62,12 @@ pub(super) async fn raise(gateway: &Gateway, budget: String, body: &[u8]) -> Ref
     if expires_at <= granted_at {
         return Err(bad(format!("expires_at is {expires_at}, which is over: name an instant to come")));
     }
-    match gateway.raise(Override { budget, amount: amount_usd, granted_at, expires_at, reason, author }).await {
+    match gateway.raise(Override { budget: name.clone(), amount: amount_usd, granted_at, expires_at, reason, author }).await {
         Ok(status) => {
             tracing::warn!(budget = status.name, %amount_usd, %expires_at, "an operator raised a budget's limit");
             Ok(json!({ "data": shown(&status) }))
         }
-        Err(why @ OverrideRefused::NoSuchBudget) => Err(problem(StatusCode::NOT_FOUND, "budget_not_found", why.to_string())),
+        Err(why @ OverrideRefused::NoSuchBudget) => Err(problem(StatusCode::NOT_FOUND, "budget_not_found", format!("{name:?}: {why}"))),
         Err(why @ OverrideRefused::TooMany(_)) => Err(problem(StatusCode::CONFLICT, "too_many_overrides", why.to_string())),
         Err(OverrideRefused::Unavailable) => Err(unavailable("the ledger cannot record the override now, so it is not in force")),
     }
@@ -80,7 +80,9 @@ pub(super) async fn switch(gateway: &Gateway, body: &[u8]) -> Refused<Value> {
     tracing::warn!(on, reason, author, "an operator sets the kill switch");
     match gateway.switch(on, reason, author).await {
         Ok(state) => Ok(kill_switch(&state)),
-        Err(_) if on => Err(unavailable("billable work is stopped, but the ledger cannot record that yet: a restart before it can forgets it")),
+        Err(_) if on => {
+            Err(unavailable("billable work is stopped, but the ledger cannot record that yet: a restart before it can forgets it"))
+        }
         Err(_) => Err(unavailable("the ledger cannot record that now, so billable work stays stopped")),
     }
 }

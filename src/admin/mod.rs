@@ -75,7 +75,9 @@ impl Admin {
                 Ok(json(StatusCode::OK, &blocking(move || control::budgets(&gateway)).await?))
             }
             (&Method::GET | &Method::HEAD, "kill-switch", _) => Ok(json(StatusCode::OK, &control::kill_switch(&gateway.kill_switch()))),
-            (&Method::POST, "kill-switch", _) => Ok(json(StatusCode::OK, &control::switch(gateway, &act(&head.headers, body).await?).await?)),
+            (&Method::POST, "kill-switch", _) => {
+                Ok(json(StatusCode::OK, &control::switch(gateway, &act(&head.headers, body).await?).await?))
+            }
             (&Method::POST, _, Some(budget)) => {
                 Ok(json(StatusCode::CREATED, &control::raise(gateway, budget, &act(&head.headers, body).await?).await?))
             }
@@ -127,7 +129,9 @@ async fn act(headers: &HeaderMap, body: Incoming) -> Refused<Bytes> {
         let detail = "send a JSON body, with \"Content-Type: application/json\"";
         return Err(problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail));
     }
-    body::collect(body, LONGEST_ACT, ACT_TIMEOUT).await.map_err(|unread| problem(StatusCode::BAD_REQUEST, "bad_request", unread.to_string()))
+    body::collect(body, LONGEST_ACT, ACT_TIMEOUT)
+        .await
+        .map_err(|unread| problem(StatusCode::BAD_REQUEST, "bad_request", unread.to_string()))
 }
 
 /// Runs what may wait for a disk.

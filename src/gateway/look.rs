@@ -134,8 +134,7 @@ fn reading(answer: &Answer, key: &Key) -> Option<Content> {
     if items.is_empty() {
         return Some(Content::missing(not_found(key.number)));
     }
-    let this =
-        items.into_iter().find(|item| item.record.phone_number == key.number && item.record.enterprise_id == key.enterprise)?;
+    let this = items.into_iter().find(|item| item.record.phone_number == key.number && item.record.enterprise_id == key.enterprise)?;
     Some(Content::record(this.record.reputation, this.document, answer.date))
 }
 

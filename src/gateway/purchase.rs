@@ -72,7 +72,10 @@ pub(super) enum Denied {
 impl Denied {
     /// Whether any caller would have been refused.
     fn concerns_all(&self) -> bool {
-        matches!(self, Self::Limited(Limited { limiter: Limiter::Global, .. }) | Self::Hold(HoldRefused::Stopped | HoldRefused::Unavailable))
+        matches!(
+            self,
+            Self::Limited(Limited { limiter: Limiter::Global, .. }) | Self::Hold(HoldRefused::Stopped | HoldRefused::Unavailable)
+        )
     }
 
     pub(super) fn reason(&self) -> Reason {

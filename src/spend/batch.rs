@@ -161,7 +161,8 @@ impl Step<'_> {
         }
         for account in accounts.all_mut() {
             let windows_over = written.ends.iter().map(|(_, hold)| hold);
-            let windows_over = windows_over.filter(|hold| account.budget.applies_to(&hold.charge) && !account.window.contains(hold.held_at));
+            let windows_over =
+                windows_over.filter(|hold| account.budget.applies_to(&hold.charge) && !account.window.contains(hold.held_at));
             for hold in windows_over {
                 let window = account.budget.window_at(hold.held_at);
                 let standing = store::standing(connection, &account.budget, window, *now)?;

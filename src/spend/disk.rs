@@ -51,8 +51,9 @@ impl Place {
     }
 
     /// The connection that writes, with the file brought to the current version.
-    fn writer(&self) -> Result<Connection, OpenFailure> {
-        let mut connection = self.connect(OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
+    fn writer(&self, may_create: bool) -> Result<Connection, OpenFailure> {
+        let create = if may_create { OpenFlags::SQLITE_OPEN_CREATE } else { OpenFlags::empty() };
+        let mut connection = self.connect(OpenFlags::SQLITE_OPEN_READ_WRITE | create)?;
         connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
         // A hold that was answered survives the loss of power, not only of the process.
         connection.pragma_update(None, "synchronous", "full")?;
@@ -71,13 +72,16 @@ pub(super) struct Disk {
     place: Place,
     connection: Option<Connection>,
     identity: Option<Identity>,
+    /// Whether the file may be made: not if there was one, which whoever mends it may have put aside for a moment.
+    may_create: bool,
     /// Keeps other processes out. Last, so that it is let go after the connection.
     lock: Option<File>,
 }
 
 impl Disk {
-    pub(super) const fn new(place: Place) -> Self {
-        Self { place, connection: None, identity: None, lock: None }
+    pub(super) fn new(place: Place) -> Self {
+        let may_create = !matches!(&place, Place::File(path) if path.exists());
+        Self { place, connection: None, identity: None, may_create, lock: None }
     }
 
     /// The connection, opened if it is not.
@@ -92,10 +96,11 @@ impl Disk {
         }
         let connection = match self.connection.take() {
             Some(connection) => connection,
-            None => self.place.writer()?,
+            None => self.place.writer(self.may_create)?,
         };
         if let (Place::File(path), None) = (&self.place, self.identity) {
             self.identity = identity(path);
+            self.may_create = false;
         }
         Ok(self.connection.insert(connection))
     }

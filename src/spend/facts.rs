@@ -100,7 +100,7 @@ pub struct Override {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OverrideRefused {
     /// No budget has this name.
-    #[error("there is no such budget")]
+    #[error("there is no such budget: it has to be in the configuration of the gateway that runs")]
     NoSuchBudget,
     /// So many are in force already.
     #[error("the budget has {0} overrides in force already; wait until one expires, or edit the budget's limit")]

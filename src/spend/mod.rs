@@ -161,13 +161,15 @@ impl Ledger {
 
     /// Raises a budget's limit for a while. Returns when that is durable.
     pub async fn raise(&self, granted: Override) -> Result<BudgetStatus, OverrideRefused> {
+        let granted =
+            Override { granted_at: store::recorded(granted.granted_at), expires_at: store::recorded(granted.expires_at), ..granted };
         self.command(|answer| Command::Grant(Granting { granted, answer })).await?
     }
 
     /// Stops all billable work, or allows it again. A stop holds at once; on an error it is not recorded yet, which the ledger goes on
     /// trying. Allowing it again takes effect when it is recorded.
     pub async fn switch(&self, on: bool, reason: String, author: String) -> Result<KillSwitch, Unavailable> {
-        let set = KillSwitch { on, since: Some(self.clock.now()), reason: Some(reason), author: Some(author) };
+        let set = KillSwitch { on, since: Some(store::recorded(self.clock.now())), reason: Some(reason), author: Some(author) };
         let command = |answer| Command::Switch(Switching { set: set.clone(), answer: Some(answer) });
         self.command(command).await??;
         Ok(set)

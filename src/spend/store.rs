@@ -204,10 +204,7 @@ pub(super) fn insert_kill_switch(connection: &Connection, set: &KillSwitch) -> r
 
 /// The holds that have no end.
 pub(super) fn left_open(connection: &Connection) -> rusqlite::Result<Vec<(HoldId, OpenHold)>> {
-    connection
-        .prepare(&format!("SELECT {HOLD} FROM balance WHERE held_micros IS NOT NULL"))?
-        .query_map([], hold)?
-        .collect()
+    connection.prepare(&format!("SELECT {HOLD} FROM balance WHERE held_micros IS NOT NULL"))?.query_map([], hold)?.collect()
 }
 
 /// A hold that was assumed and of which nothing more is known.
@@ -266,6 +263,11 @@ fn hold(row: &Row<'_>) -> rusqlite::Result<(HoldId, OpenHold)> {
         price: Usd::from_micros(row.get(7)?),
     };
     Ok((HoldId(row.get(0)?), OpenHold { charge, held_at: instant(row, 1)?, since: Duration::ZERO }))
+}
+
+/// An instant as the file has it: what memory and file think of it must never differ.
+pub(super) fn recorded(instant: Timestamp) -> Timestamp {
+    Timestamp::from_microsecond(instant.as_microsecond()).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 fn instant(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {

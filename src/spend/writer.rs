@@ -226,8 +226,7 @@ impl Writer {
 
     /// One transaction; before the first, what a former run left.
     fn write(&mut self, batch: &Batch) -> Result<Written, OpenFailure> {
-        // As the file will have it: what memory and file think of a charge's window must never differ.
-        let now = Timestamp::from_microsecond(self.clock.now().as_microsecond()).unwrap_or(Timestamp::UNIX_EPOCH);
+        let now = store::recorded(self.clock.now());
         let connection = self.disk.connection()?;
         let transaction = store::begin(connection)?;
         let mut left = Vec::new();

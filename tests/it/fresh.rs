@@ -130,7 +130,8 @@ async fn what_may_have_been_paid_for_is_looked_for_before_it_is_paid_again() {
             world.stop().await;
             world.restart().await;
         }
-        assert_eq!(world.fresh(UNCHECKED).await.outcome(), (200, "recovered"), "restarted: {restarted}");
+        world.resolved().await;
+        assert_eq!(world.fresh(UNCHECKED).await.outcome(), (200, "cooldown"), "restarted: {restarted}");
         assert_eq!((world.charged().as_str(), world.charges().count), ("0.10", 1), "restarted: {restarted}");
     }
 }

@@ -2,6 +2,7 @@
 
 mod budgets;
 mod callers;
+mod control;
 mod docs;
 mod drain;
 mod faults;

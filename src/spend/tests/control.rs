@@ -215,7 +215,8 @@ async fn charges_beyond_the_retention_are_added_up_and_removed() {
     bench.advance_hours(401 * 24);
     let day = |ledger: &Ledger| {
         ledger.read(|file| {
-            let mut rows = file.prepare("SELECT caller || ': ' || calls || ' for ' || posted_usd FROM spend_by_day ORDER BY day, caller")?;
+            let mut rows =
+                file.prepare("SELECT caller || ': ' || calls || ' for ' || posted_usd FROM spend_by_day ORDER BY day, caller")?;
             let rows = rows.query_map([], |row| row.get::<_, String>(0))?;
             let count: i64 = file.query_row("SELECT count(*) FROM charge", [], |row| row.get(0))?;
             Ok((rows.collect::<Result<Vec<_>, _>>()?, count))

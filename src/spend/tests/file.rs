@@ -103,7 +103,7 @@ async fn a_file_that_cannot_be_used_at_the_start_is_tried_again_until_it_can() {
     before.hold(charge("a")).await.expect("held").settle("200").await.expect("written");
     let _open = before.hold(charge("b")).await.expect("held");
     before.close().await;
-    std::fs::copy(restored.path(), bench.path()).expect("copies");
+    std::fs::rename(restored.path(), bench.path()).expect("moves");
     bench.ended.notified().await;
     insta::assert_snapshot!(bench.take_events(), @r#"
     Recalled(Posted { id: HoldId(1), enterprise: EnterpriseId(6a09cdc3-8948-47f0-aa62-74ac943d6c58), number: +12*******00, held_at: 2026-06-15T12:30:00Z, is_known: true })

@@ -204,6 +204,13 @@ impl World {
         }
     }
 
+    /// Waits until it is known of every call what became of it.
+    pub(crate) async fn resolved(&self) {
+        while self.metric("reputation_gateway_calls_unresolved").await != "0" {
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// Tells the gateway to stop, as SIGTERM would.
     pub(crate) fn begin_stop(&self) {
         self.run.stop.cancel();
