@@ -61,9 +61,23 @@ impl<K: Clone + Eq + Hash, T: Clone> Flights<K, T> {
         if let Some(flight) = aloft.get(key) {
             return Seat::Follow(Follow(flight.clone()));
         }
+        Seat::Lead(self.begin(&mut aloft, key))
+    }
+
+    /// Leads the flights of all these keys, which differ; of none, if one is under way. All are boarded in one step, so that who
+    /// wants several never waits for one while leading another.
+    pub fn lead_all(&self, keys: &[K]) -> Option<Vec<Lead<K, T>>> {
+        let mut aloft = self.aloft();
+        if keys.iter().any(|key| aloft.contains_key(key)) {
+            return None;
+        }
+        Some(keys.iter().map(|key| self.begin(&mut aloft, key)).collect())
+    }
+
+    fn begin(&self, aloft: &mut Aloft<K, T>, key: &K) -> Lead<K, T> {
         let (sender, receiver) = watch::channel(None);
         aloft.insert(key.clone(), receiver);
-        Seat::Lead(Lead { flights: self.clone(), key: Some(key.clone()), sender })
+        Lead { flights: self.clone(), key: Some(key.clone()), sender }
     }
 
     /// Follows the key's flight if one is under way.
@@ -131,6 +145,22 @@ mod tests {
         leader.land(7);
         assert_eq!((follower.landed().await, own.landed().await), (Ok(7), Ok(7)));
         assert!(flights.follow(&1).is_none(), "the key is free again");
+    }
+
+    #[tokio::test]
+    async fn several_flights_are_led_together_or_not_at_all() {
+        let flights = Flights::<u8, u8>::default();
+        let leader = lead(&flights);
+        assert!(flights.lead_all(&[0, 1]).is_none());
+        assert!(flights.follow(&0).is_none(), "nothing was boarded");
+        leader.land(7);
+        let leads = flights.lead_all(&[0, 1]).expect("nothing is under way");
+        let follower = flights.follow(&0).expect("under way");
+        for lead in leads {
+            lead.land(8);
+        }
+        assert_eq!(follower.landed().await, Ok(8));
+        drop(flights.lead_all(&[1, 0]).expect("the keys are free again"));
     }
 
     #[tokio::test]
