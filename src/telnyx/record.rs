@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 use super::{EnterpriseId, PhoneNumber};
 
@@ -80,6 +81,40 @@ pub fn enterprises(body: &[u8]) -> Result<Vec<EnterpriseId>, NotARecord> {
     Ok(list.data.into_iter().map(|enterprise| enterprise.id).collect())
 }
 
+/// What a refresh says of one number.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Refreshed {
+    /// The number.
+    pub phone_number: PhoneNumber,
+    /// Whether it was checked.
+    pub success: bool,
+    /// Why not, in the upstream's own words.
+    #[serde(default)]
+    pub error: Value,
+}
+
+/// Reads `{"data": {"results": [{"phone_number", "success", "error"}, …], …}}`.
+pub fn refreshed(body: &[u8]) -> Result<Vec<Refreshed>, NotARecord> {
+    #[derive(Deserialize)]
+    struct Results {
+        results: Vec<Refreshed>,
+    }
+    let answer: Document<Results> = serde_json::from_slice(body)?;
+    Ok(answer.data.results)
+}
+
+/// Writes what [`refreshed`] reads, with the counts that Telnyx adds.
+pub fn refresh(results: &[Refreshed]) -> Bytes {
+    let total_successful = results.iter().filter(|result| result.success).count();
+    let data = json!({
+        "results": results,
+        "total_requested": results.len(),
+        "total_successful": total_successful,
+        "total_failed": results.len() - total_successful,
+    });
+    json!({ "data": data }).to_string().into()
+}
+
 /// Whether a body is an error in Telnyx's envelope.
 pub fn is_error(body: &[u8]) -> bool {
     #[derive(Deserialize)]
@@ -147,6 +182,23 @@ mod tests {
         }
         for body in ["", "null", "[]", "<html>", r#"{"data":null}"#, r#"{"data":[]}"#, r#"{"errors":[]}"#] {
             assert!(document(body.as_bytes()).is_err(), "{body}");
+        }
+    }
+
+    #[test]
+    fn what_a_refresh_says_is_read_and_written() {
+        let body = r#"{"data":{"total_requested":2,"results":[
+            {"phone_number":"+16035551234","success":true,"error":null,"later":1},{"phone_number":"+16035550000","success":false,"error":"gone"}]}}"#;
+        let results = refreshed(body.as_bytes()).expect("results");
+        assert_eq!(results.iter().map(|result| result.success).collect::<Vec<_>>(), [true, false]);
+        assert_eq!(results[1].error, "gone");
+        let written = refresh(&results);
+        assert_eq!(refreshed(&written).expect("results"), results);
+        let counts: Value = serde_json::from_slice(&written).expect("JSON");
+        let counts = ["total_requested", "total_successful", "total_failed"].map(|count| counts["data"][count].as_u64());
+        assert_eq!(counts, [Some(2), Some(1), Some(1)]);
+        for body in ["", "<html>", r#"{"data":{}}"#, r#"{"errors":[{}]}"#, r#"{"data":{"results":[{"phone_number":"+16035551234"}]}}"#] {
+            assert!(refreshed(body.as_bytes()).is_err(), "{body}");
         }
     }
 
