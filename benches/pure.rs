@@ -58,7 +58,7 @@ fn decision(c: &mut Criterion) {
         stale_if_error: hour,
         null_ttl: hour,
     };
-    let copy = Copy { kind: Kind::Data, age: Duration::from_mins(5), lifetime: hour, data_age: Some(hour) };
+    let copy = Copy { kind: Kind::Data, age: Duration::from_mins(5), lifetime: hour, data_age: Some(hour), outdated: false };
     let hit = Facts { want: Want { may_bill: true, ..Want::default() }, copy: Some(copy), ..Facts::default() };
     c.bench_function("decide a hit", |b| b.iter(|| decide(black_box(&hit), &policy)));
     let fresh =

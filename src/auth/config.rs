@@ -49,6 +49,8 @@ pub enum Mode {
 pub enum Permission {
     /// Ask for fresh data.
     Fresh,
+    /// Have numbers checked, many at once.
+    Refresh,
 }
 
 /// `[[caller]]`: one service that holds keys.

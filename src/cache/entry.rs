@@ -36,6 +36,8 @@ pub struct Entry {
     data_age: Option<Duration>,
     stored: Duration,
     lifetime: Duration,
+    /// Whether something newer may be at Telnyx, so that this only stands in for what cannot be had.
+    outdated: bool,
 }
 
 impl Content {
@@ -57,7 +59,19 @@ impl Entry {
     /// A copy of an answer that came at `stored` and is fresh for `lifetime`.
     pub fn new(content: Content, stored: Duration, lifetime: Duration) -> Self {
         let Content { kind, body, refreshed_at, data_age } = content;
-        Self { kind, etag: strong_etag(&body), body, refreshed_at, data_age, stored, lifetime }
+        Self { kind, etag: strong_etag(&body), body, refreshed_at, data_age, stored, lifetime, outdated: false }
+    }
+
+    /// The same copy, not fresh any more.
+    pub(super) fn outdated(&self, now: Duration) -> Self {
+        Self {
+            kind: self.kind,
+            body: self.body.clone(),
+            etag: self.etag.clone(),
+            lifetime: self.lifetime.min(self.age(now)),
+            outdated: true,
+            ..*self
+        }
     }
 
     /// The status it is served with.
@@ -87,7 +101,13 @@ impl Entry {
     /// The copy as a decision sees it.
     pub fn facts(&self, now: Duration) -> Copy {
         let age = self.age(now);
-        Copy { kind: self.kind, age, lifetime: self.lifetime, data_age: self.data_age.map(|data_age| data_age + age) }
+        Copy {
+            kind: self.kind,
+            age,
+            lifetime: self.lifetime,
+            data_age: self.data_age.map(|data_age| data_age + age),
+            outdated: self.outdated,
+        }
     }
 
     /// Whether this copy is to be kept rather than `other`, whose fetch began at `begun`.

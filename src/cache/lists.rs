@@ -24,34 +24,74 @@ pub struct ListKey {
 /// Part of `max_size` that pages of lists may take.
 const SHARE: u64 = 16;
 
+/// Enterprises for which it is remembered when their lists were outdated. It matters as long as a page is kept.
+const OUTDATED: u64 = 10_000;
+
 /// The pages.
 #[derive(Clone, Debug)]
 pub struct Lists {
-    pages: Moka<ListKey, (Bytes, Duration)>,
+    pages: Moka<ListKey, Page>,
+    /// When an enterprise's lists were last outdated (monotonic).
+    outdated: Moka<(Partition, EnterpriseId), Duration>,
     ttl: Duration,
+}
+
+/// A page. Times are monotonic.
+#[derive(Clone, Debug)]
+struct Page {
+    body: Bytes,
+    begun: Duration,
+    stored: Duration,
 }
 
 impl Lists {
     /// No pages yet.
     pub fn new(config: &Config) -> Self {
-        let weight = |key: &ListKey, page: &(Bytes, Duration)| u32::try_from(key.query.len() + page.0.len() + 256).unwrap_or(u32::MAX);
+        let weight = |key: &ListKey, page: &Page| u32::try_from(key.query.len() + page.body.len() + 256).unwrap_or(u32::MAX);
         let pages = Moka::builder()
             .max_capacity(config.max_size.0 as u64 / SHARE)
             .weigher(weight)
             .time_to_live(config.list_ttl.0.max(Duration::from_secs(1)))
             .build();
-        Self { pages, ttl: config.list_ttl.0 }
+        Self { pages, outdated: Moka::new(OUTDATED), ttl: config.list_ttl.0 }
     }
 
     /// A page that is still fresh at `now`, and its age.
     pub fn get(&self, key: &ListKey, now: Duration) -> Option<(Bytes, Duration)> {
-        let (page, stored) = self.pages.get(key)?;
-        let age = now.saturating_sub(stored);
-        (age < self.ttl).then_some((page, age))
+        let page = self.pages.get(key)?;
+        let age = now.saturating_sub(page.stored);
+        let outdated = self.outdated.get(&(key.partition, key.enterprise));
+        (age < self.ttl && outdated.is_none_or(|outdated| page.begun >= outdated)).then_some((page.body, age))
     }
 
-    /// Keeps a page that came at `now`.
-    pub fn store(&self, key: ListKey, page: Bytes, now: Duration) {
-        self.pages.insert(key, (page, now));
+    /// Keeps a page that was asked for at `begun` and came at `stored` (monotonic).
+    pub fn store(&self, key: ListKey, body: Bytes, begun: Duration, stored: Duration) {
+        self.pages.insert(key, Page { body, begun, stored });
+    }
+
+    /// Telnyx's list may differ from `now` on (monotonic): no page that was asked for before is served any more.
+    pub fn outdate(&self, partition: Partition, enterprise: EnterpriseId, now: Duration) {
+        self.outdated.insert((partition, enterprise), now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_asked_for_before_its_list_changed_is_not_served() {
+        let second = Duration::from_secs(1);
+        let lists = Lists::new(&Config::default());
+        let enterprise = "6a09cdc3-8948-47f0-aa62-74ac943d6c58".parse().expect("a UUID");
+        let key = ListKey { partition: Partition::SHARED, enterprise, query: "".into() };
+        lists.store(key.clone(), "old".into(), second, 2 * second);
+        assert!(lists.get(&key, 3 * second).is_some());
+        lists.outdate(Partition::SHARED, enterprise, 3 * second);
+        assert!(lists.get(&key, 3 * second).is_none());
+        lists.store(key.clone(), "late".into(), 2 * second, 4 * second);
+        assert!(lists.get(&key, 4 * second).is_none());
+        lists.store(key.clone(), "new".into(), 3 * second, 4 * second);
+        assert!(lists.get(&key, 4 * second).is_some());
     }
 }

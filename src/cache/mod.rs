@@ -60,10 +60,15 @@ impl Eviction {
     }
 }
 
+/// Numbers for which it is remembered when their copies were outdated. It matters as long as a fetch takes.
+const OUTDATED: u64 = 100_000;
+
 /// The copies.
 #[derive(Clone)]
 pub struct Cache {
     entries: Moka<Key, Arc<Entry>>,
+    /// When a number's copies were last outdated (monotonic), for fetches that were under way then.
+    outdated: Moka<Key, Duration>,
     config: Config,
 }
 
@@ -83,7 +88,8 @@ impl Cache {
             .time_to_live(config.longest_life())
             .eviction_listener(evicted)
             .build();
-        Self { entries, config: config.clone() }
+        let outdated = Moka::builder().max_capacity(OUTDATED).eviction_policy(EvictionPolicy::lru()).build();
+        Self { entries, outdated, config: config.clone() }
     }
 
     /// The copy of an answer, however old.
@@ -97,11 +103,23 @@ impl Cache {
         Arc::new(Entry::new(content, stored, lifetime))
     }
 
-    /// Keeps an entry, unless something newer is kept already. `begun` is when its fetch began (monotonic).
+    /// Keeps an entry, unless something newer is kept already, or may be at Telnyx. `begun` is when its fetch began (monotonic).
     pub fn keep(&self, key: Key, entry: &Arc<Entry>, begun: Duration) {
         self.entries.entry(key).and_compute_with(|kept| match kept {
+            _ if self.outdated.get(&key).is_some_and(|outdated| begun < outdated) => Op::Nop,
             Some(kept) if kept.value().outdates(entry, begun) => Op::Nop,
             _ => Op::Put(Arc::clone(entry)),
+        });
+    }
+
+    /// Telnyx may have something newer from `now` on (monotonic): the copy is not fresh any more, and no fetch that began before
+    /// makes one that is.
+    pub fn outdate(&self, key: Key, now: Duration) {
+        // First of all, so that a fetch which is kept after the copy was marked has seen it.
+        self.outdated.insert(key, now);
+        self.entries.entry(key).and_compute_with(|kept| match kept {
+            Some(kept) => Op::Put(Arc::new(kept.value().outdated(now))),
+            None => Op::Nop,
         });
     }
 
@@ -175,6 +193,27 @@ mod tests {
         assert_eq!(cache.get(&key()).expect("kept").body, "new");
         store(&cache, Content::missing("gone".into()), 4 * SECOND, 5 * SECOND);
         assert_eq!(cache.get(&key()).expect("kept").body, "gone");
+    }
+
+    #[test]
+    fn an_outdated_copy_is_not_fresh_and_a_fetch_begun_before_does_not_make_it_so() {
+        let cache = cache();
+        store(&cache, data("2026-03-02T00:00:00Z", "old"), SECOND, SECOND);
+        cache.outdate(key(), 3 * SECOND);
+        let facts = || cache.get(&key()).expect("kept").facts(4 * SECOND);
+        assert!(facts().outdated && facts().age > facts().lifetime);
+        store(&cache, data("2026-03-02T00:00:00Z", "same"), 2 * SECOND, 4 * SECOND);
+        assert!(facts().outdated, "that fetch may have seen what was there before");
+        store(&cache, data("2026-03-02T00:00:00Z", "same"), 3 * SECOND, 4 * SECOND);
+        assert!(!facts().outdated);
+    }
+
+    #[test]
+    fn a_fetch_begun_before_stores_nothing_also_where_there_was_no_copy() {
+        let cache = cache();
+        cache.outdate(key(), 3 * SECOND);
+        store(&cache, data("2026-03-02T00:00:00Z", "old"), 2 * SECOND, 4 * SECOND);
+        assert!(cache.get(&key()).is_none());
     }
 
     #[test]

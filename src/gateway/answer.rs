@@ -66,6 +66,15 @@ pub(super) enum Content {
     Copy(Arc<Entry>, Origin),
     /// A page of a list, and its age if it was at hand.
     Page(Bytes, Option<Duration>),
+    /// What became of each number of a refresh, in Telnyx's bytes or in the gateway's.
+    Results {
+        /// Its status.
+        status: StatusCode,
+        /// JSON.
+        body: Bytes,
+        /// Whether something was sent upstream for it.
+        forwarded: bool,
+    },
     /// Telnyx's own answer.
     Relay(Arc<Relay>),
     /// An error of the gateway's.
@@ -121,6 +130,7 @@ impl Answer {
         let mut response = match self.content {
             Content::Copy(entry, origin) => copy(&entry, origin, request, now),
             Content::Page(page, age) => aged(json(StatusCode::OK, page), age),
+            Content::Results { status, body, .. } => json(status, body),
             Content::Relay(relay) => passed_on(&relay),
             Content::Problem(problem) => {
                 let id = request_id.to_str().unwrap_or_default();
@@ -150,7 +160,8 @@ impl Answer {
             Content::Page(_, Some(_)) => format!("hit; {detail}"),
             Content::Page(_, None) => format!("fwd=miss; stored; {detail}"),
             Content::Relay(relay) => format!("fwd=miss; fwd-status={}; {detail}", relay.status.as_u16()),
-            Content::Problem(_) => detail,
+            Content::Results { status, forwarded: true, .. } => format!("fwd=method; fwd-status={}; {detail}", status.as_u16()),
+            Content::Results { forwarded: false, .. } | Content::Problem(_) => detail,
         };
         format!("reputation-gateway; {rest}")
     }

@@ -1,17 +1,21 @@
 //! What a request asks for, parsed once into types.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use http::Method;
+use http::header::CONTENT_TYPE;
 use http::request::Parts;
+use http::{HeaderValue, Method};
+use serde::Deserialize;
+use serde_json::Value;
 
 use super::answer::{Answer, Refused};
 use super::refusal;
 use crate::auth::Caller;
 use crate::cache::Key;
 use crate::policy::decide::Want;
-use crate::telnyx::{EnterpriseId, PhoneNumber};
+use crate::telnyx::{EnterpriseId, NotE164, PhoneNumber};
 use crate::upstream::Context;
 use crate::wire::directives::Directives;
 use crate::wire::target::Query;
@@ -32,8 +36,53 @@ pub(super) struct Ask {
 /// The number in a path.
 pub(super) fn number(segment: Option<&str>) -> Refused<PhoneNumber> {
     let segment = segment.expect("the route of this operation has a number");
-    PhoneNumber::from_segment(segment)
-        .map_err(|error| refusal::bad_request("10016", "Phone number must be in +E164 format", error.to_string(), "phone_number"))
+    PhoneNumber::from_segment(segment).map_err(|error| not_e164(error.to_string(), "phone_number"))
+}
+
+fn not_e164(detail: String, parameter: &'static str) -> Box<Answer> {
+    refusal::bad_request("10016", "Phone number must be in +E164 format", detail, parameter)
+}
+
+/// Numbers of one refresh.
+const MOST_NUMBERS: usize = 100;
+
+/// The numbers in the body of a refresh. Which of them is at fault is told by its place in the list, from 0.
+pub(super) fn numbers(head: &Parts, body: &[u8]) -> Refused<Vec<PhoneNumber>> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Refresh {
+        phone_numbers: Vec<Value>,
+    }
+    let bad = |detail: String| bad_parameter("phone_numbers", detail);
+    let is_json = |kind: &HeaderValue| kind.to_str().is_ok_and(|kind| media_type(kind).eq_ignore_ascii_case("application/json"));
+    if !head.headers.get_all(CONTENT_TYPE).iter().all(is_json) {
+        return Err(bad("the body is JSON: its Content-Type is application/json".into()));
+    }
+    let Refresh { phone_numbers } = serde_json::from_slice(body)
+        .map_err(|error| bad(format!("the body is a JSON object with the list phone_numbers and nothing else: {error}")))?;
+    if !(1..=MOST_NUMBERS).contains(&phone_numbers.len()) {
+        return Err(bad(format!("phone_numbers has 1 to {MOST_NUMBERS} numbers, and these are {}", phone_numbers.len())));
+    }
+    let (mut numbers, mut places) = (Vec::with_capacity(phone_numbers.len()), HashMap::new());
+    for (place, text) in phone_numbers.iter().enumerate() {
+        let text = text.as_str().ok_or_else(|| bad(format!("phone_numbers[{place}] is not a text")))?;
+        let number = text.parse().map_err(|error: NotE164| not_e164(format!("phone_numbers[{place}]: {error}"), "phone_numbers"))?;
+        if let Some(first) = places.insert(number, place) {
+            return Err(bad(format!("phone_numbers[{place}] is the same number as phone_numbers[{first}]")));
+        }
+        numbers.push(number);
+    }
+    Ok(numbers)
+}
+
+/// A media type without its parameters.
+fn media_type(kind: &str) -> &str {
+    kind.split(';').next().unwrap_or_default().trim()
+}
+
+/// The wishes of a refresh: to have each number checked, unless that would bring what is stored. Nothing of it can be cached.
+pub(super) fn refresh(wishes: Directives) -> Want {
+    Want { fresh: true, may_bill: true, max_age: wishes.max_age, retry: wishes.retry, ..Want::default() }
 }
 
 /// The wishes of a read. HEAD and `no-cache` never cost anything.
@@ -131,6 +180,9 @@ fn whole(query: &Query<'_>, name: &'static str) -> Refused<Option<u32>> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
     use super::*;
     use crate::wire::target::Target;
 
@@ -148,6 +200,54 @@ mod tests {
         }
         for query in ["fresh=maybe", "fresh=", "fresh", "fresh=true&fresh=false", "fresh=+true", "fresh=true%20"] {
             assert!(with_query(query, fresh).is_err(), "{query}");
+        }
+    }
+
+    fn numbers_in(body: &str) -> Result<Vec<String>, String> {
+        let (head, ()) = http::Request::new(()).into_parts();
+        let numbers = numbers(&head, body.as_bytes()).map_err(|answer| format!("{:?}", answer.content))?;
+        Ok(numbers.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn a_refresh_names_1_to_100_numbers_once_each_and_nothing_else() {
+        let list = |count: usize| json!({ "phone_numbers": (0..count).map(|n| format!("+1202555{n:04}")).collect::<Vec<_>>() }).to_string();
+        assert_eq!(numbers_in(r#"{"phone_numbers":["+16035551234"]}"#), Ok(vec!["+16035551234".to_owned()]));
+        assert_eq!(numbers_in(&list(100)).map(|numbers| numbers.len()), Ok(100));
+        for (body, fault) in [
+            ("", "JSON object"),
+            ("[]", "JSON object"),
+            ("{}", "phone_numbers"),
+            (r#"{"phone_numbers":"+16035551234"}"#, "JSON object"),
+            (r#"{"phone_numbers":["+16035551234"],"force":true}"#, "force"),
+            (r#"{"phone_numbers":["+16035551234"],"phone_numbers":[]}"#, "duplicate"),
+            (r#"{"phone_numbers":["+16035551234"]} {}"#, "trailing"),
+            (&list(0), "1 to 100"),
+            (&list(101), "1 to 100"),
+            (r#"{"phone_numbers":["+16035551234",7]}"#, "phone_numbers[1]"),
+            (r#"{"phone_numbers":["+16035551234",null]}"#, "phone_numbers[1]"),
+            (r#"{"phone_numbers":["+16035551234","16035551235"]}"#, "phone_numbers[1]"),
+            (r#"{"phone_numbers":["+16035551234","%2B16035551235"]}"#, "phone_numbers[1]"),
+            (
+                r#"{"phone_numbers":["+16035551234","+12025550000","+16035551234"]}"#,
+                "phone_numbers[2] is the same number as phone_numbers[0]",
+            ),
+        ] {
+            let refused = numbers_in(body).expect_err(body);
+            assert!(refused.contains(fault), "{body}: {refused}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_list_of_numbers_comes_through_in_its_order(list in proptest::collection::hash_set("\\+[1-9][0-9]{6,14}", 1..100)) {
+            let list: Vec<_> = list.into_iter().collect();
+            prop_assert_eq!(numbers_in(&json!({ "phone_numbers": list }).to_string()), Ok(list));
+        }
+
+        #[test]
+        fn no_body_makes_it_panic(body in ".*", pieces in proptest::collection::vec("[\\[\\]{}:,\"a-z0-9+]*", 0..20)) {
+            let _read = (numbers_in(&body), numbers_in(&pieces.concat()));
         }
     }
 

@@ -7,7 +7,7 @@ use http::HeaderValue;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
-use super::unresolved::Pending;
+use super::unresolved::{Call, Pending};
 use super::{Gateway, Keys, Rules, Shared, enterprise};
 use crate::auth::{ANONYMOUS, Auth, Mode};
 use crate::cache::{Cache, Eviction, Key, Lists, PaidCalls};
@@ -165,7 +165,7 @@ impl Recall {
             self.calls.paid(key, sent);
         } else {
             self.calls.unknown(key, sent);
-            self.pending.add(key, posted.id, sent, sent + self.effect, None);
+            self.pending.add(key, Call::new(posted.id, sent, false), sent + self.effect, None);
         }
     }
 }

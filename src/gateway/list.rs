@@ -42,7 +42,7 @@ impl Gateway {
         let own = |items: &Vec<Item>| items.iter().all(|item| item.record.enterprise_id == enterprise);
         let Some(items) = record::list(&answer.body).ok().filter(own) else { return Err(refusal::failed(&Failure::Invalid)) };
         self.harvest(partition, &answer, items, begun);
-        self.0.lists.store(key, answer.body.clone(), self.0.clock.elapsed());
+        self.0.lists.store(key, answer.body.clone(), begun, self.0.clock.elapsed());
         Ok(Answer::free(Decision::Passed, Content::Page(answer.body, None)))
     }
 

@@ -10,11 +10,11 @@ use super::Gateway;
 use super::ask::Ask;
 use super::failure::Failure;
 use crate::cache::{Content, Entry, Key};
-use crate::flight::{Follow, Seat};
+use crate::flight::{Crashed, Follow, Seat};
 use crate::policy::decide::{Kind, Probe};
 use crate::policy::evidence::Billing;
 use crate::telnyx::{Operation, PhoneNumber, record};
-use crate::upstream::{Answer, Context, Outcome};
+use crate::upstream::{Answer, Context, Lost, Message, Outcome};
 
 /// What a look brought. All who wanted it at once share it.
 #[derive(Debug)]
@@ -49,6 +49,11 @@ impl Look {
             Self::Inconclusive | Self::Failed(_) => None,
         }
     }
+}
+
+/// What came of waiting for a look.
+pub(super) fn landed(look: Result<Arc<Look>, Crashed>) -> Arc<Look> {
+    look.unwrap_or_else(|_| Arc::new(Look::Failed(Failure::Lost(Lost::Cut))))
 }
 
 impl Gateway {
@@ -87,8 +92,8 @@ impl Gateway {
             Ok(answer) => answer,
             Err(failure) => return Look::Failed(failure),
         };
-        let Some(content) = reading(&answer, &key) else { return Look::Inconclusive };
-        let entry = self.0.cache.entry(&key, content, self.0.clock.elapsed());
+        let Some(read) = reading(&answer, &key) else { return Look::Inconclusive };
+        let entry = self.0.cache.entry(&key, read, self.0.clock.elapsed());
         if entry.kind != Kind::Null {
             self.0.cache.keep(key, &entry, begun);
         }
@@ -109,7 +114,7 @@ impl Gateway {
     pub(super) async fn free(&self, path_and_query: &str, operation: Operation, context: &Context) -> Result<Answer, Failure> {
         let began = self.0.clock.elapsed();
         let outcome = match self.0.upstream.place().await {
-            Ok(place) => self.0.upstream.get(place, path_and_query, context).await,
+            Ok(place) => self.0.upstream.send(place, &Message::get(path_and_query), context).await,
             Err(crowded) => Outcome::NotSent(crowded),
         };
         let result = match &outcome {

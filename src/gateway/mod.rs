@@ -5,11 +5,13 @@
 mod answer;
 mod ask;
 mod build;
+mod charge;
 mod enterprise;
 mod failure;
 mod list;
 mod look;
 mod purchase;
+mod refresh;
 mod refusal;
 mod retrieve;
 mod unresolved;
@@ -19,15 +21,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 pub use build::BuildError;
 
-use crate::auth::Auth;
+use crate::auth::{Auth, Permission};
 use crate::cache::{Cache, Key, Lists, PaidCalls};
 use crate::clock::Clock;
 use crate::flight::Flights;
@@ -103,7 +106,8 @@ struct Shared {
     clock: Clock,
     rules: Rules,
     looks: Flights<Key, Arc<Look>>,
-    purchases: Flights<Key, Landing>,
+    /// Purchases under way, of any kind. A refresh lands with nothing: it brings no record, and who follows decides anew.
+    purchases: Flights<Key, Option<Landing>>,
     sole_enterprises: enterprise::Sole,
     /// Places for renewing stale copies, a part of those upstream, so that reads which somebody waits for find some too.
     renewals: Arc<Semaphore>,
@@ -155,23 +159,33 @@ impl Gateway {
         let (head, body) = request.into_parts();
         let mut visit = Visit::begin(self, &head);
         let rules = &self.0.rules;
-        let read = body::drain(body, rules.max_body_size, rules.body_timeout).await;
+        let read = if self.reads_body(&head) {
+            body::collect(body, rules.max_body_size, rules.body_timeout).await.map(|body| (body.len(), body))
+        } else {
+            body::drain(body, rules.max_body_size, rules.body_timeout).await.map(|length| (length, Bytes::new()))
+        };
         let answered = match &read {
-            Ok(length) => self.respond(&head, *length, &mut visit).await,
+            Ok(body) => self.respond(&head, body, &mut visit).await,
             Err(unread) => Err(refusal::unread_body(*unread)),
         };
         visit.end(&head, answered.unwrap_or_else(|refusal| *refusal), read.is_err())
     }
 
+    /// Whether a request's body is worth keeping in memory: nobody's is who is not known, and no other operation's.
+    fn reads_body(&self, head: &Parts) -> bool {
+        let refreshes = |target: Target<'_>| route(&head.method, &target.segments).is_ok_and(|route| route.operation == Operation::Refresh);
+        head.method == Method::POST && Target::parse(&head.uri).is_ok_and(refreshes) && self.0.auth.identify(&head.headers).is_ok()
+    }
+
     /// Target, caller, operation; what follows is the operation's own.
-    async fn respond(&self, head: &Parts, body_length: usize, visit: &mut Visit) -> Refused<Answer> {
+    async fn respond(&self, head: &Parts, (body_length, body): &(usize, Bytes), visit: &mut Visit) -> Refused<Answer> {
         refusal::check_head(head, self.0.rules.max_header_size)?;
         let target = Target::parse(&head.uri).map_err(refusal::bad_target)?;
         let identity = self.0.auth.identify(&head.headers).map_err(refusal::unauthenticated)?;
         visit.identified(&identity);
         let route = route(&head.method, &target.segments).map_err(|why| refusal::no_route(&why))?;
         visit.routed(route.operation);
-        refusal::check_body(head, body_length)?;
+        refusal::check_body(head, *body_length)?;
         let wishes = Directives::parse(&head.headers);
         match route.operation {
             Operation::Retrieve => {
@@ -190,6 +204,18 @@ impl Gateway {
                 visit.about(enterprise, None);
                 let context = self.context(&identity, Some(enterprise), visit)?;
                 self.list((identity.partition, enterprise), &page, wishes, &context, visit).await
+            }
+            Operation::Refresh => {
+                let enterprise = self.enterprise(route.enterprise, &identity, wishes, visit).await?;
+                visit.about(enterprise, None);
+                if !identity.caller.may(Permission::Refresh) {
+                    return Err(refusal::refresh_not_permitted());
+                }
+                let (numbers, want) = (ask::numbers(head, body)?, ask::refresh(wishes));
+                let (partition, context) = (identity.partition, self.context(&identity, Some(enterprise), visit)?);
+                let key = |number| Key { partition, enterprise, number };
+                let ask = |number| Ask { key: key(number), want, caller: identity.caller.clone(), context: context.clone() };
+                self.refresh(numbers.into_iter().map(ask).collect(), visit).await
             }
             operation => Err(refusal::not_carried(operation, route.price)),
         }

@@ -1,6 +1,4 @@
-//! A billable call: rate limit, hold, one request, verdict, settlement. It runs in a task of its own, which owns the hold.
-//!
-//! Whoever asked may leave; the call goes on, is settled, and its answer is kept. Nothing here sends twice.
+//! The purchase of one number's record: permission, one GET, verdict, settlement. What it has in common with others is in `charge.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,18 +8,17 @@ use tokio::time::timeout;
 
 use super::Gateway;
 use super::ask::Ask;
+use super::charge::{Denied, STOPPED};
 use super::failure::Failure;
 use super::look::Look;
 use crate::cache::{Content, Entry};
-use crate::limit::{Limited, Limiter};
-use crate::policy::budget::Charge;
 use crate::policy::decide::{CLOCK_TOLERANCE, Kind};
-use crate::policy::decision::{Decision, Reason};
+use crate::policy::decision::Decision;
 use crate::policy::evidence::{Answered, Billing, judge};
 use crate::policy::pricing::Billable;
 use crate::spend::{Hold, HoldRefused};
 use crate::telnyx::{Operation, record};
-use crate::upstream::{Answer, NotSent, Outcome};
+use crate::upstream::{Answer, Message, Outcome};
 
 /// How a purchase ended. All who waited for it share this.
 #[derive(Clone, Debug)]
@@ -60,34 +57,6 @@ impl Landing {
     }
 }
 
-/// What refused a purchase.
-#[derive(Clone, Debug)]
-pub(super) enum Denied {
-    /// A rate limit.
-    Limited(Limited),
-    /// A budget, or the ledger.
-    Hold(HoldRefused),
-}
-
-impl Denied {
-    /// Whether any caller would have been refused.
-    fn concerns_all(&self) -> bool {
-        matches!(
-            self,
-            Self::Limited(Limited { limiter: Limiter::Global, .. }) | Self::Hold(HoldRefused::Stopped | HoldRefused::Unavailable)
-        )
-    }
-
-    pub(super) fn reason(&self) -> Reason {
-        match self {
-            Self::Limited(_) => Reason::RateLimited,
-            Self::Hold(HoldRefused::NoBudget | HoldRefused::Exhausted(_)) => Reason::BudgetExhausted,
-            Self::Hold(HoldRefused::Stopped) => Reason::Stopped,
-            Self::Hold(HoldRefused::Unavailable) => Reason::LedgerUnavailable,
-        }
-    }
-}
-
 /// What a call brought, and what it cost.
 struct Verdict {
     billing: Billing,
@@ -95,88 +64,45 @@ struct Verdict {
     result: Result<Content, Failure>,
 }
 
-/// A ledger whose disk hangs is not waited for: nothing is bought, and what was bought is not kept from its callers.
-pub(super) const LEDGER_WAIT: Duration = Duration::from_secs(2);
-
 /// The look for what became of a call is made while its caller waits, who has waited for the call already.
 const RECOVERY_WAIT: Duration = Duration::from_secs(5);
 
 impl Gateway {
     /// Buys one answer.
     pub(super) async fn purchase(&self, ask: &Ask, operation: Billable) -> Landing {
-        let (billing, end) = match self.permit(ask, operation).await {
-            Ok(hold) => self.carry_out(ask, operation, hold).await,
+        let (billing, end) = match self.permit(std::slice::from_ref(ask), operation).await.map(|mut holds| holds.pop()) {
+            Ok(Some(hold)) => self.carry_out(ask, operation, hold).await,
+            Ok(None) => (Billing::NotSent, End::Denied(Denied::Hold(HoldRefused::Unavailable))),
             Err(denied) => (Billing::NotSent, End::Denied(denied)),
         };
         Landing { caller: ask.caller.name.clone(), operation, billing, end }
     }
 
-    /// The rates' consent, and a hold in every budget that applies. A call that no budget will pay for takes nothing from the rates:
-    /// who has no money must not keep others from spending theirs.
-    async fn permit(&self, ask: &Ask, operation: Billable) -> Result<Hold, Denied> {
-        let caller = &ask.caller.name;
-        let charge = Charge {
-            request_id: ask.context.request_id.to_str().unwrap_or_default().to_owned(),
-            caller: caller.clone(),
-            enterprise: ask.key.enterprise,
-            number: ask.key.number,
-            operation,
-            price: self.0.rules.prices.price(operation),
-        };
-        match self.0.ledger.preview(std::slice::from_ref(&charge)) {
-            Ok(()) => self.0.limits.take(caller).map_err(|limited| {
-                self.0.metrics.rate_limit_denied.with_label_values(&[limited.limiter.as_str()]).inc();
-                Denied::Limited(limited)
-            })?,
-            Err(refused @ (HoldRefused::Stopped | HoldRefused::Unavailable)) => return Err(Denied::Hold(refused)),
-            // The ledger itself decides, and counts.
-            Err(HoldRefused::NoBudget | HoldRefused::Exhausted(_)) => {}
-        }
-        let held = timeout(LEDGER_WAIT, self.0.ledger.hold(charge)).await;
-        held.unwrap_or(Err(HoldRefused::Unavailable)).map_err(Denied::Hold)
-    }
-
-    /// Sends the number's GET, once. Until the verdict the outcome counts as unknown: if this task dies, nothing is sent again.
+    /// Sends the number's GET, once.
     async fn carry_out(&self, ask: &Ask, operation: Billable, hold: Hold) -> (Billing, End) {
-        let place = self.0.upstream.place().await;
-        if self.0.ledger.is_stopped() {
-            self.settle(hold, Billing::NotSent, "stopped before it was sent").await;
-            return (Billing::NotSent, End::Denied(Denied::Hold(HoldRefused::Stopped)));
-        }
-        let unknown_before = self.0.calls.of(&ask.key).unknown;
-        let sent = self.0.clock.elapsed();
-        self.0.calls.unknown(ask.key, sent);
-        let query = match operation {
-            Billable::Fresh => "?fresh=true",
-            Billable::FirstTouch => "",
+        let query = if operation == Billable::FirstTouch { "" } else { "?fresh=true" };
+        let get = Message::get(format!("/enterprises/{}/reputation/numbers/{}{query}", ask.key.enterprise, ask.key.number));
+        let turn = match self.turn().await {
+            Ok(turn) => turn,
+            Err(denied) => {
+                self.settle(hold, Billing::NotSent, STOPPED).await;
+                return (Billing::NotSent, End::Denied(denied));
+            }
         };
-        let path = format!("/enterprises/{}/reputation/numbers/{}{query}", ask.key.enterprise, ask.key.number);
-        let outcome = match place {
-            Ok(_) if self.0.tasks.is_closed() => Outcome::NotSent(NotSent::Stopping),
-            Ok(place) => self.0.upstream.get(place, &path, &ask.context).await,
-            Err(crowded) => Outcome::NotSent(crowded),
-        };
+        let sent = self.mark(ask.key, &hold, self.0.clock.elapsed());
+        let outcome = self.send(turn, &get, &ask.context).await;
         let verdict = verdict(outcome, operation, ask);
-        self.count_upstream(Operation::Retrieve, verdict.billing, self.0.clock.elapsed().saturating_sub(sent));
-        let id = hold.id();
+        self.count_upstream(Operation::Retrieve, verdict.billing, self.0.clock.elapsed().saturating_sub(sent.at));
         self.settle(hold, verdict.billing, verdict.why).await;
         if verdict.billing == Billing::Unknown {
-            self.0.pending.add(ask.key, id, sent, sent + self.0.rules.policy.unknown_window, Some(ask.context.clone()));
+            self.leave_open(&sent, false, &ask.context);
         }
         let end = match verdict.result {
-            Ok(content) => self.keep_answer(ask, operation, verdict.billing, content, sent),
-            Err(Failure::OutcomeUnknown) => return self.recover(ask, sent).await,
+            Ok(content) => self.keep_answer(ask, operation, verdict.billing, content, sent.at),
+            Err(Failure::OutcomeUnknown) => return self.recover(ask, sent.at).await,
             Err(failure) => End::Failed(failure),
         };
-        // After the answer is kept: who sees that it was paid finds it.
-        match verdict.billing {
-            Billing::Billed => {
-                self.0.calls.paid(ask.key, sent);
-                self.0.pending.hasten(&ask.key, self.0.clock.elapsed());
-            }
-            Billing::NotBilled | Billing::NotSent => self.0.calls.not_billed(ask.key, sent, unknown_before),
-            Billing::Unknown => {}
-        }
+        self.remember(&sent, verdict.billing);
         (verdict.billing, end)
     }
 
@@ -205,25 +131,6 @@ impl Gateway {
             }
         }
         (Billing::Unknown, End::Failed(Failure::OutcomeUnknown))
-    }
-
-    /// Ends the hold. An end that cannot be written now is kept by the ledger, which goes on trying.
-    async fn settle(&self, hold: Hold, billing: Billing, why: &str) {
-        let id = hold.id();
-        let end = async {
-            match billing {
-                Billing::Billed => hold.settle(why).await,
-                Billing::NotBilled | Billing::NotSent => hold.release(why).await,
-                Billing::Unknown => hold.assume(why).await,
-            }
-        };
-        if !matches!(timeout(LEDGER_WAIT, end).await, Ok(Ok(()))) {
-            tracing::error!(
-                hold = %id,
-                outcome = billing.as_str(),
-                "the ledger has not recorded how a hold ended, and goes on trying"
-            );
-        }
     }
 }
 

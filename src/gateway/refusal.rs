@@ -9,8 +9,9 @@ use super::Rules;
 use super::answer::{Answer, Content, Refused};
 use super::failure::Failure;
 use crate::auth::Unauthenticated;
-use crate::limit::Limited;
+use crate::limit::{Limited, Shortage};
 use crate::policy::decision::Decision;
+use crate::policy::money::Usd;
 use crate::spend::{BudgetStatus, HoldRefused};
 use crate::telnyx::{NoRoute, Operation, PriceClass};
 use crate::upstream::{Lost, NotSent};
@@ -79,9 +80,10 @@ fn not_permitted(code: &'static str, detail: impl Into<String>) -> Box<Answer> {
 
 pub(super) fn no_route(why: &NoRoute) -> Box<Answer> {
     match why {
-        NoRoute::Path => {
-            not_permitted("route_not_allowed", "this gateway carries reads and lists of reputation numbers, and this path is neither")
-        }
+        NoRoute::Path => not_permitted(
+            "route_not_allowed",
+            "this gateway carries reads, lists and refreshes of reputation numbers, and this path is none of them",
+        ),
         NoRoute::Method(allowed) => {
             let allowed = allowed.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
             let detail = format!("this path takes {allowed}");
@@ -120,22 +122,37 @@ pub(super) fn fresh_not_permitted() -> Box<Answer> {
     not_permitted("fresh_not_permitted", "this key may not ask for fresh data: its [[caller]] needs allow = [\"fresh\"]")
 }
 
+pub(super) fn refresh_not_permitted() -> Box<Answer> {
+    not_permitted("refresh_not_permitted", "this key may not have numbers refreshed: its [[caller]] needs allow = [\"refresh\"]")
+}
+
 pub(super) fn not_in_cache() -> Box<Answer> {
     let detail = "nothing is stored for this number, and the request asked for a stored answer only";
     let problem = Problem::new(StatusCode::GATEWAY_TIMEOUT, "not_in_cache", "Not in cache", detail);
     refusal(Decision::NotInCache, problem.never_retried())
 }
 
-pub(super) fn rate_limited(limited: Limited) -> Box<Answer> {
-    let seconds = limited.wait.as_nanos().div_ceil(1_000_000_000).max(1).try_into().unwrap_or(u64::MAX);
-    let detail = format!("the {} rate limit for billable calls lets the next one through in {seconds} s", limited.limiter.as_str());
-    let mut problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "fresh_rate_limited", "Too many billable calls", detail);
-    problem.retry = if seconds <= SHORT_WAIT { Retry::After(seconds) } else { Retry::Never };
-    refusal(Decision::RateLimited, problem.with("limiter", limited.limiter.as_str()))
+pub(super) fn rate_limited(refused: Limited) -> Box<Answer> {
+    let limiter = refused.limiter.as_str();
+    let (detail, retry) = match refused.why {
+        Shortage::Wait(wait) => {
+            let seconds = wait.as_nanos().div_ceil(1_000_000_000).max(1).try_into().unwrap_or(u64::MAX);
+            let detail = format!("the {limiter} rate limit for billable calls lets this through in {seconds} s");
+            (detail, if seconds <= SHORT_WAIT { Retry::After(seconds) } else { Retry::Never })
+        }
+        Shortage::AtMost(most) => {
+            let detail = format!(
+                "the {limiter} rate limit for billable calls never lets more than {most} through at once, and each number of a refresh is one: ask for fewer, or raise the limit"
+            );
+            (detail, Retry::Never)
+        }
+    };
+    let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "fresh_rate_limited", "Too many billable calls", detail);
+    let problem = Problem { retry, ..problem };
+    refusal(Decision::RateLimited, problem.with("limiter", limiter))
 }
 
-pub(super) fn hold_refused(refused: &HoldRefused, rules: &Rules) -> Box<Answer> {
-    let price = rules.prices.check;
+pub(super) fn hold_refused(refused: &HoldRefused, price: Usd, rules: &Rules) -> Box<Answer> {
     let payment = |detail: String| {
         let problem = Problem::new(rules.budget_status, "budget_exhausted", "Budget exhausted", detail);
         problem.never_retried().with("price_usd", price.to_string())
@@ -196,7 +213,7 @@ pub(super) fn failed(failure: &Failure) -> Box<Answer> {
             (Decision::UpstreamError, problem(bad_gateway, "upstream_unreachable", "Upstream unreachable", why.to_string()))
         }
         Failure::Invalid => {
-            let detail = "the upstream's answer is not this number's whole record, so it is neither shown nor stored".into();
+            let detail = "the upstream's answer is not what was asked for, or not whole, so it is neither shown nor stored".into();
             (Decision::UpstreamError, problem(bad_gateway, "upstream_invalid", "Upstream answer invalid", detail))
         }
         Failure::RejectedCredentials => {

@@ -6,9 +6,10 @@ use std::time::Duration;
 use super::Gateway;
 use super::answer::{Answer, Bill, Content, Forward, Origin, Refused};
 use super::ask::Ask;
+use super::charge::Denied;
 use super::failure::Failure;
-use super::look::Look;
-use super::purchase::{Denied, End, Landing};
+use super::look::{self, Look};
+use super::purchase::{End, Landing};
 use super::refusal;
 use super::visit::Visit;
 use crate::auth::Permission;
@@ -19,20 +20,20 @@ use crate::policy::decision::{Decision, Reason};
 use crate::policy::evidence::Billing;
 use crate::policy::pricing::Billable;
 use crate::telemetry::metrics::Avoided;
-use crate::upstream::{Lost, NotSent};
+use crate::upstream::NotSent;
 
 /// Purchases of others that were refused while this request wanted one; then it gives up. Who has no money left and asks
 /// again and again must not keep others out.
-const MOST_ROUNDS: usize = 256;
+pub(super) const MOST_ROUNDS: usize = 256;
 
 /// What a read has learnt so far.
-struct Course {
-    facts: Facts,
+pub(super) struct Course {
+    pub(super) facts: Facts,
     copy: Option<Arc<Entry>>,
-    calls: Calls,
+    pub(super) calls: Calls,
     look: Option<Arc<Look>>,
     denied: Option<Denied>,
-    failure: Option<Failure>,
+    pub(super) failure: Option<Failure>,
     /// What this request's own purchase cost.
     bill: Bill,
 }
@@ -58,8 +59,7 @@ impl Gateway {
                 Action::Refuse(reason) => return Err(self.refuse(reason, &course)),
                 Action::Probe => {
                     let look = visit.waiting_for(self.look(ask.key, &ask.context).landed()).await;
-                    let look = look.unwrap_or_else(|_| Arc::new(Look::Failed(Failure::Lost(Lost::Cut))));
-                    course.looked(look, self.0.clock.elapsed());
+                    course.looked(look::landed(look), self.0.clock.elapsed());
                     continue;
                 }
                 Action::Join => {
@@ -73,12 +73,13 @@ impl Gateway {
                 None => None,
             };
             match landed {
-                Some((Ok(landing), part)) if part == Part::Own || landing.suits(&ask.caller.name, wanted) => {
+                Some((Ok(Some(landing)), part)) if part == Part::Own || landing.suits(&ask.caller.name, wanted) => {
                     if let Some(answer) = self.landed(ask, &mut course, landing, part, wanted) {
                         return answer;
                     }
                 }
-                // Something else happened than this request waited for. What a plain read wants may still be had for nothing.
+                // Something else happened than this request waited for, such as a refresh, which brings no record. What a plain read
+                // wants may still be had for nothing.
                 other => {
                     course = self.course(ask);
                     course.facts.in_flight &= wanted.is_some();
@@ -92,7 +93,7 @@ impl Gateway {
     }
 
     /// Gathers what is known of the number now.
-    fn course(&self, ask: &Ask) -> Course {
+    pub(super) fn course(&self, ask: &Ask) -> Course {
         let (calls, copy, in_flight) = loop {
             let (calls, copy) = (self.0.calls.of(&ask.key), self.0.cache.get(&ask.key));
             let in_flight = self.0.purchases.follow(&ask.key).is_some();
@@ -118,7 +119,7 @@ impl Gateway {
 
     /// Begins the purchase, or follows whoever is making it. It goes on when nobody waits any more. None if one ended between
     /// the facts and this seat, whose traces are there, since it left them before it ended.
-    fn board(&self, ask: &Ask, operation: Billable, known: Calls) -> Option<(Follow<Landing>, Part)> {
+    fn board(&self, ask: &Ask, operation: Billable, known: Calls) -> Option<(Follow<Option<Landing>>, Part)> {
         match self.0.purchases.board(&ask.key) {
             Seat::Follow(flight) => Some((flight, Part::Followed)),
             Seat::Lead(_) if self.0.calls.of(&ask.key) != known => None,
@@ -127,7 +128,7 @@ impl Gateway {
                 let (gateway, ask) = (self.clone(), ask.clone());
                 self.0.tasks.spawn(async move {
                     let landing = gateway.purchase(&ask, operation).await;
-                    lead.land(landing);
+                    lead.land(Some(landing));
                 });
                 Some((flight, Part::Own))
             }
@@ -206,7 +207,7 @@ impl Gateway {
             (Reason::NotInCache, _) => refusal::not_in_cache(),
             (Reason::OutcomeUnknown, _) => refusal::outcome_unknown(),
             (_, Some(Denied::Limited(limited))) => refusal::rate_limited(*limited),
-            (_, Some(Denied::Hold(refused))) => refusal::hold_refused(refused, &self.0.rules),
+            (_, Some(Denied::Hold(refused))) => refusal::hold_refused(refused, self.0.rules.prices.check, &self.0.rules),
             (Reason::Upstream | Reason::RateLimited | Reason::BudgetExhausted | Reason::Stopped | Reason::LedgerUnavailable, None) => {
                 refusal::failed(course.failure.as_ref().unwrap_or(&Failure::Invalid))
             }
@@ -217,7 +218,7 @@ impl Gateway {
 
 impl Course {
     /// Adds what a look brought, and how old everything else is by now.
-    fn looked(&mut self, look: Arc<Look>, now: Duration) {
+    pub(super) fn looked(&mut self, look: Arc<Look>, now: Duration) {
         self.facts.probe = Some(look.fact());
         self.facts.paid_ago = since(self.calls.paid, now);
         self.facts.unknown_ago = since(self.calls.unknown, now);

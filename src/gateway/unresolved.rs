@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
 use std::future::Future;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::Gateway;
-use super::purchase::LEDGER_WAIT;
+use super::charge::LEDGER_WAIT;
 use crate::cache::Key;
 use crate::policy::decide::Probe;
 use crate::policy::hindsight::{Patience, Trace, Unresolved, trace};
@@ -39,6 +40,8 @@ pub(super) struct Pending(Arc<Shelf>);
 #[derive(Debug, Default)]
 struct Shelf {
     numbers: Mutex<HashMap<Key, Number>>,
+    /// Calls that were resolved, and whose correction is not in the ledger yet.
+    correcting: AtomicUsize,
     changed: Notify,
 }
 
@@ -55,10 +58,18 @@ struct Number {
 
 /// One such call.
 #[derive(Clone, Copy, Debug)]
-struct Call {
+pub(super) struct Call {
     hold: HoldId,
     sent: Duration,
     left_nothing: bool,
+    failed: bool,
+}
+
+impl Call {
+    /// A call that was sent at `sent` (monotonic). `failed`: the upstream said that it failed for this number.
+    pub(super) fn new(hold: HoldId, sent: Duration, failed: bool) -> Self {
+        Self { hold, sent, left_nothing: false, failed }
+    }
 }
 
 /// What a look showed of a call.
@@ -69,9 +80,8 @@ struct Resolved {
 }
 
 impl Pending {
-    /// A call was sent at `sent`, and its outcome is unknown. It can take effect until `settled`.
-    pub(super) fn add(&self, key: Key, hold: HoldId, sent: Duration, settled: Duration, context: Option<Context>) {
-        let call = Call { hold, sent, left_nothing: false };
+    /// A call's outcome is unknown. It can take effect until `settled`.
+    pub(super) fn add(&self, key: Key, call: Call, settled: Duration, context: Option<Context>) {
         let mut numbers = self.numbers();
         let room = numbers.len() < MOST_NUMBERS;
         match numbers.entry(key) {
@@ -90,9 +100,15 @@ impl Pending {
         self.0.changed.notify_one();
     }
 
-    /// How many calls there are.
+    /// How many calls there are, those included that the ledger has not corrected yet.
     pub(super) fn count(&self) -> usize {
-        self.numbers().values().map(|number| number.calls.len()).sum()
+        let numbers = self.numbers();
+        numbers.values().map(|number| number.calls.len()).sum::<usize>() + self.0.correcting.load(Ordering::Relaxed)
+    }
+
+    /// The ledger has been told of a call that [`Pending::weigh`] took out.
+    fn corrected(&self) {
+        self.0.correcting.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Something happened to a number that makes a look worthwhile now.
@@ -128,7 +144,7 @@ impl Pending {
         let mut resolved = Vec::new();
         slot.get_mut().calls.retain_mut(|call| {
             let age = now.saturating_sub(call.sent);
-            let trace = trace(Unresolved { age, left_nothing: call.left_nothing }, look, patience);
+            let trace = trace(Unresolved { age, left_nothing: call.left_nothing, failed: call.failed }, look, patience);
             call.left_nothing |= trace == Trace::Nothing;
             if trace.why().is_some() {
                 resolved.push(Resolved { call: *call, trace });
@@ -138,6 +154,8 @@ impl Pending {
         if slot.get().calls.is_empty() {
             slot.remove();
         }
+        // Still under the lock: no call is missing from the count meanwhile.
+        self.0.correcting.fetch_add(resolved.len(), Ordering::Relaxed);
         resolved
     }
 
@@ -189,8 +207,9 @@ impl Gateway {
             if !matches!(timeout(LEDGER_WAIT, correction).await, Ok(Ok(_))) {
                 // The next look finds the same.
                 let due = self.0.clock.elapsed() + FIRST_WAIT;
-                self.0.pending.add(*key, call.hold, call.sent, due, None);
+                self.0.pending.add(*key, call, due, None);
             }
+            self.0.pending.corrected();
         }
     }
 

@@ -66,6 +66,8 @@ pub struct Copy {
     pub lifetime: Duration,
     /// Time since Telnyx refreshed its data, if it says.
     pub data_age: Option<Duration>,
+    /// Whether a call that brought no record may have renewed the data since: a look comes first, and the copy only stands in for it.
+    pub outdated: bool,
 }
 
 /// What a free look at the list said.
@@ -190,7 +192,12 @@ pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
 
 impl Copy {
     fn is_fresh(&self) -> bool {
-        self.age < self.lifetime
+        !self.outdated && self.age < self.lifetime
+    }
+
+    /// Whether it is served while a free read renews it.
+    fn is_served_stale(&self, policy: &Policy) -> bool {
+        self.kind == Kind::Data && !self.outdated && self.within(policy.stale_while_revalidate)
     }
 
     fn within(&self, grace: Duration) -> bool {
@@ -229,7 +236,7 @@ fn fresh(facts: &Facts, policy: &Policy) -> Action {
         (Some(Probe::Data(age)), _) if is_newer(age, facts, policy) => return Action::Serve(Decision::Recovered, Source::Probe),
         (Some(Probe::Data(age)), _) if paid || is_young(age) => return Action::Serve(Decision::Cooldown, Source::Probe),
         (Some(Probe::Null), _) if paid => return Action::Serve(Decision::Cooldown, Source::Probe),
-        (None, Some(copy)) if copy.kind != Kind::Missing && (paid || is_young(copy.data_age)) => {
+        (None, Some(copy)) if copy.kind != Kind::Missing && !copy.outdated && (paid || is_young(copy.data_age)) => {
             return Action::Serve(Decision::Cooldown, Source::Copy);
         }
         _ => {}
@@ -250,22 +257,22 @@ fn fresh(facts: &Facts, policy: &Policy) -> Action {
 }
 
 /// Whether a call of unknown outcome is too recent for another one.
-fn barred(facts: &Facts, policy: &Policy) -> bool {
+pub(super) fn barred(facts: &Facts, policy: &Policy) -> bool {
     facts.unknown_ago.is_some_and(|ago| ago < policy.unknown_window.max(facts.want.retries()))
 }
 
 /// Younger data needs no new check.
-fn young(facts: &Facts, policy: &Policy) -> Duration {
+pub(super) fn young(facts: &Facts, policy: &Policy) -> Duration {
     policy.min_age.max(facts.want.max_age.unwrap_or_default()).max(facts.want.retries())
 }
 
 /// Time since a call whose outcome still matters: what an older one brought would be bought anew had it been known to work.
-fn unresolved(facts: &Facts, policy: &Policy) -> Option<Duration> {
+pub(super) fn unresolved(facts: &Facts, policy: &Policy) -> Option<Duration> {
     facts.unknown_ago.filter(|ago| *ago < young(facts, policy).max(policy.unknown_window))
 }
 
 /// Data newer than an unknown call was sent shows that the call worked.
-fn is_newer(data_age: Option<Duration>, facts: &Facts, policy: &Policy) -> bool {
+pub(super) fn is_newer(data_age: Option<Duration>, facts: &Facts, policy: &Policy) -> bool {
     data_age.zip(unresolved(facts, policy)).is_some_and(|(age, sent)| age <= sent + CLOCK_TOLERANCE)
 }
 
@@ -273,7 +280,7 @@ fn is_newer(data_age: Option<Duration>, facts: &Facts, policy: &Policy) -> bool 
 fn only_cached(facts: &Facts, policy: &Policy) -> Action {
     match facts.copy {
         Some(copy) if copy.is_fresh() => Action::Serve(copy.hit(), Source::Copy),
-        Some(copy) if copy.kind == Kind::Data && copy.within(policy.stale_while_revalidate) => Action::Serve(Decision::Stale, Source::Copy),
+        Some(copy) if copy.is_served_stale(policy) => Action::Serve(Decision::Stale, Source::Copy),
         _ => Action::Refuse(Reason::NotInCache),
     }
 }
@@ -287,7 +294,7 @@ fn read(facts: &Facts, policy: &Policy) -> Action {
     let young_enough = |copy: &Copy| !want.no_cache && want.max_age.is_none_or(|limit| copy.age <= limit);
     match facts.copy.filter(young_enough) {
         Some(copy) if copy.is_fresh() => Action::Serve(copy.hit(), Source::Copy),
-        Some(copy) if copy.kind == Kind::Data && copy.within(policy.stale_while_revalidate) => Action::ServeStale,
+        Some(copy) if copy.is_served_stale(policy) => Action::ServeStale,
         _ if facts.in_flight => Action::Join,
         _ => Action::Probe,
     }

@@ -60,12 +60,30 @@ pub fn judge(operation: Billable, answered: &Answered) -> (Billing, &'static str
     match (answered.status, answered.reputation) {
         (200..=299, None) => (Billing::Unknown, "the answer is not this number's record"),
         (200..=299, Some(reputation)) => match operation {
-            Billable::Fresh => (Billing::Billed, "a fresh check was answered"),
             Billable::FirstTouch => first_touch(reputation, answered),
+            Billable::Fresh | Billable::Refresh => (Billing::Billed, "a fresh check was answered"),
         },
+        (status, _) => by_status(status),
+    }
+}
+
+/// Judges one number of a refresh, and says why. `success` is what the answer says of it, if it does.
+pub fn judge_refreshed(status: u16, success: Option<bool>) -> (Billing, &'static str) {
+    match (status, success) {
+        (200..=299, Some(true)) => (Billing::Billed, "a refresh succeeded"),
+        // Whether a check that failed is billed is documented nowhere.
+        (200..=299, Some(false)) => (Billing::Unknown, "a refresh failed for this number"),
+        (200..=299, None) => (Billing::Unknown, "the refresh's answer does not tell of this number"),
+        (status, _) => by_status(status),
+    }
+}
+
+/// Of an answer that brought nothing.
+fn by_status(status: u16) -> (Billing, &'static str) {
+    match status {
         // Something on the way gave up waiting, which says nothing of what Telnyx did.
-        (408, _) => (Billing::Unknown, "the upstream timed out after the request was sent"),
-        (400..=499, _) => (Billing::NotBilled, "refused by the upstream"),
+        408 => (Billing::Unknown, "the upstream timed out after the request was sent"),
+        400..=499 => (Billing::NotBilled, "refused by the upstream"),
         _ => (Billing::Unknown, "the upstream failed after the request was sent"),
     }
 }
@@ -117,6 +135,25 @@ mod tests {
             (503, stored(DATE), Unknown),
         ] {
             assert_eq!(judge(Billable::Fresh, &answered(status, reputation)).0, billing, "{status} {reputation:?}");
+        }
+    }
+
+    #[test]
+    fn a_refresh_is_billed_number_by_number() {
+        use Billing::{Billed, NotBilled, Unknown};
+        for (status, success, billing) in [
+            (200, Some(true), Billed),
+            (202, Some(true), Billed),
+            (200, Some(false), Unknown),
+            (200, None, Unknown),
+            (302, None, Unknown),
+            (404, None, NotBilled),
+            (408, None, Unknown),
+            (429, None, NotBilled),
+            (500, None, Unknown),
+            (500, Some(true), Unknown),
+        ] {
+            assert_eq!(judge_refreshed(status, success).0, billing, "{status} {success:?}");
         }
     }
 

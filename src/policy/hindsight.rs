@@ -16,6 +16,8 @@ pub struct Unresolved {
     pub age: Duration,
     /// Whether an earlier look, after the call could still take effect, found the number without data.
     pub left_nothing: bool,
+    /// Whether the upstream answered that it failed for this number.
+    pub failed: bool,
 }
 
 /// How long things take.
@@ -36,6 +38,8 @@ pub enum Trace {
     Untouched,
     /// It was not carried out: it left no data where a later check found some.
     FoundByAnother,
+    /// It was not carried out: the upstream said that it failed, and there is no such number.
+    NoNumber,
     /// It left no data, or has not taken effect yet.
     Nothing,
     /// The look does not tell.
@@ -56,6 +60,8 @@ pub fn trace(call: Unresolved, look: Probe, patience: Patience) -> Trace {
         }
         Probe::Data(Some(_)) if !call.left_nothing => Trace::Billed,
         Probe::Data(Some(age)) if call.age.saturating_sub(age) < patience.same_data => Trace::FoundByAnother,
+        // By itself this says nothing: a number can be removed after it was checked.
+        Probe::Missing if call.failed => Trace::NoNumber,
         Probe::Null | Probe::Data(_) | Probe::Missing | Probe::Inconclusive | Probe::Refused | Probe::Failed => Trace::Silent,
     }
 }
@@ -67,6 +73,7 @@ impl Trace {
             Self::Billed => Some("a look found data as young as the call: it was billed"),
             Self::Untouched => Some("a look found data older than the call: it was not carried out"),
             Self::FoundByAnother => Some("the number had no data after the call, and a later check found some: it was not carried out"),
+            Self::NoNumber => Some("the upstream said that it failed, and there is no such number: it was not carried out"),
             Self::Nothing | Self::Silent => None,
         }
     }
@@ -80,7 +87,7 @@ mod tests {
     const PATIENCE: Patience = Patience { effect: Duration::from_mins(2), same_data: Duration::from_hours(1) };
 
     fn call(age: Duration, left_nothing: bool) -> Unresolved {
-        Unresolved { age, left_nothing }
+        Unresolved { age, left_nothing, failed: false }
     }
 
     #[test]
@@ -105,9 +112,18 @@ mod tests {
     fn a_number_without_data_says_something_only_together_with_a_later_check() {
         assert_eq!(trace(call(MINUTE, false), Probe::Null, PATIENCE), Trace::Silent);
         assert_eq!(trace(call(2 * MINUTE, false), Probe::Null, PATIENCE), Trace::Nothing);
-        let checked_after = |minutes| Probe::Data(Some(90 * MINUTE - minutes * MINUTE));
+        let checked_after = |minutes| Probe::Data(Some((90 * MINUTE).saturating_sub(minutes * MINUTE)));
         assert_eq!(trace(call(90 * MINUTE, true), checked_after(59), PATIENCE), Trace::FoundByAnother);
         assert_eq!(trace(call(90 * MINUTE, true), checked_after(60), PATIENCE), Trace::Silent, "the networks may know more by then");
+    }
+
+    #[test]
+    fn a_failure_that_the_upstream_told_of_is_believed_where_there_is_no_number() {
+        for age in [Duration::ZERO, 10 * MINUTE] {
+            let failed = Unresolved { failed: true, ..call(age, false) };
+            assert_eq!(trace(failed, Probe::Missing, PATIENCE), Trace::NoNumber);
+            assert_eq!(trace(failed, Probe::Data(Some(age)), PATIENCE), Trace::Billed, "data as young as the call says more");
+        }
     }
 
     #[test]

@@ -8,3 +8,4 @@ pub mod evidence;
 pub mod hindsight;
 pub mod money;
 pub mod pricing;
+pub mod refresh;

@@ -17,6 +17,8 @@ pub enum Billable {
     Fresh,
     /// The first read of a number that has no data yet, which makes Telnyx check it.
     FirstTouch,
+    /// A check of one number of a refresh.
+    Refresh,
 }
 
 /// A text that names no billable operation.
@@ -70,7 +72,7 @@ impl PriceList {
     /// The price of one such operation on one number.
     pub const fn price(&self, operation: Billable) -> Usd {
         match operation {
-            Billable::Fresh | Billable::FirstTouch => self.check,
+            Billable::Fresh | Billable::FirstTouch | Billable::Refresh => self.check,
         }
     }
 }
@@ -93,6 +95,7 @@ mod tests {
         let prices: PriceList = toml::from_str("").expect("defaults");
         assert_eq!(prices.price(Billable::Fresh).to_string(), "0.10");
         assert_eq!(prices.price(Billable::FirstTouch).to_string(), "0.10");
+        assert_eq!(prices.price(Billable::Refresh).to_string(), "0.10");
         assert_eq!((prices.remediation.to_string(), prices.monitoring.to_string()), ("1.00".to_owned(), "100.00".to_owned()));
         let prices: PriceList = toml::from_str("check = \"0.125\"").expect("a price");
         assert_eq!(prices.price(Billable::Fresh).to_string(), "0.125");

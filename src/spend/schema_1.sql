@@ -6,7 +6,7 @@ CREATE TABLE charge (
     caller       TEXT NOT NULL,
     enterprise   TEXT NOT NULL,                                -- UUID, lower case
     number       TEXT NOT NULL CHECK (number LIKE '+%'),       -- E.164
-    operation    TEXT NOT NULL,                                -- fresh, first_touch
+    operation    TEXT NOT NULL,                                -- fresh, first_touch, refresh
     price_micros INTEGER NOT NULL CHECK (price_micros >= 0)    -- micro-dollars
 ) STRICT;
 

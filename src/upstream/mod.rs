@@ -10,10 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, DATE, HeaderName, HeaderValue, USER_AGENT, VIA};
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderName, HeaderValue, USER_AGENT, VIA,
+};
 use http::uri::{PathAndQuery, Uri};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client as HyperClient;
@@ -86,7 +88,29 @@ pub enum Lost {
     TimedOut,
 }
 
-/// What a request upstream carries besides its path.
+/// What is asked of Telnyx, built from parts of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    method: Method,
+    /// Below the base URL, with the query, both already encoded.
+    path_and_query: String,
+    /// JSON, or nothing.
+    body: Bytes,
+}
+
+impl Message {
+    /// Reads a path.
+    pub fn get(path_and_query: impl Into<String>) -> Self {
+        Self { method: Method::GET, path_and_query: path_and_query.into(), body: Bytes::new() }
+    }
+
+    /// Posts JSON to a path.
+    pub fn post(path_and_query: impl Into<String>, json: impl Into<Bytes>) -> Self {
+        Self { method: Method::POST, path_and_query: path_and_query.into(), body: json.into() }
+    }
+}
+
+/// What a request upstream carries besides its message.
 #[derive(Clone, Debug)]
 pub struct Context {
     /// Whose key goes with it.
@@ -116,7 +140,7 @@ impl Credential {
 /// A pool of connections to Telnyx.
 #[derive(Clone, Debug)]
 pub struct Client {
-    http: HyperClient<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    http: HyperClient<HttpsConnector<HttpConnector>, Full<Bytes>>,
     base: BaseUrl,
     queue_timeout: Duration,
     connect_timeout: Duration,
@@ -184,9 +208,9 @@ impl Client {
         timeout(self.queue_timeout, place).await.map_err(|_| NotSent::Crowded)
     }
 
-    /// Gets a path below the base URL, with its query, both already encoded. Ends within the configured time.
-    pub async fn get(&self, _place: Place, path_and_query: &str, context: &Context) -> Outcome {
-        let mut request = self.request(path_and_query, context);
+    /// Sends a message, once. Ends within the configured time.
+    pub async fn send(&self, _place: Place, message: &Message, context: &Context) -> Outcome {
+        let mut request = self.request(message, context);
         let connection = capture_connection(&mut request);
         let sent = Instant::now();
         let exchange = async {
@@ -211,11 +235,14 @@ impl Client {
         }
     }
 
-    fn request(&self, path_and_query: &str, context: &Context) -> Request<Empty<Bytes>> {
-        let mut request = Request::new(Empty::new());
-        *request.method_mut() = Method::GET;
-        *request.uri_mut() = self.base.join(path_and_query);
+    fn request(&self, message: &Message, context: &Context) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::new(message.body.clone()));
+        *request.method_mut() = message.method.clone();
+        *request.uri_mut() = self.base.join(&message.path_and_query);
         let headers = request.headers_mut();
+        if !message.body.is_empty() {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
         headers.insert(AUTHORIZATION, context.credential.value().clone());
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));

@@ -21,9 +21,13 @@ fn client(base_url: &str) -> Client {
 }
 
 async fn asked(client: &Client) -> Outcome {
+    sent(client, &Message::get("/x")).await
+}
+
+async fn sent(client: &Client, message: &Message) -> Outcome {
     let key = HeaderValue::from_static("Bearer key");
     let context = Context { credential: Credential::Own(key), request_id: HeaderValue::from_static("1"), traceparent: None };
-    client.get(client.place().await.expect("a place"), "/x", &context).await
+    client.send(client.place().await.expect("a place"), message, &context).await
 }
 
 /// Listens, answers each connection with these bytes once some have come, and then ends it, or stays.
@@ -65,6 +69,20 @@ async fn an_answer_that_does_not_come_or_breaks_off_leaves_the_outcome_unknown()
         let outcome = asked(&client(&format!("http://{broken}/v2"))).await;
         assert!(matches!(outcome, Outcome::Unknown(Lost::Cut)), "{outcome:?}");
     }
+}
+
+#[tokio::test]
+async fn a_message_with_a_body_has_the_same_three_ends_and_follows_no_redirect() {
+    let message = Message::post("/x", r#"{"a":1}"#);
+    let free = TcpListener::bind("127.0.0.1:0").await.expect("a free port").local_addr().expect("an address");
+    let refused = sent(&client(&format!("http://{free}/v2")), &message).await;
+    assert!(matches!(refused, Outcome::NotSent(NotSent::Unreachable)), "{refused:?}");
+    let silent = upstream(b"", true).await;
+    let late = sent(&client(&format!("http://{silent}/v2")), &message).await;
+    assert!(matches!(late, Outcome::Unknown(Lost::TimedOut)), "{late:?}");
+    let elsewhere = upstream(b"HTTP/1.1 307 X\r\nlocation: /v2/y\r\ncontent-length: 0\r\n\r\n", true).await;
+    let Outcome::Answered(answer) = sent(&client(&format!("http://{elsewhere}/v2")), &message).await else { panic!("no answer") };
+    assert_eq!(answer.status.as_u16(), 307);
 }
 
 #[tokio::test]

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use http::StatusCode;
+use reputation_gateway::auth::Permission;
 use reputation_gateway::policy::money::Usd;
 use reputation_gateway::sandbox::{Fault, Kind};
 
-use crate::harness::{Answer, BUDGET, UNCHECKED, World, books};
+use crate::harness::{Answer, BUDGET, NULL, STORED, UNCHECKED, World, books};
 
 const CHECK: i64 = 100_000;
 const NEVER: Duration = Duration::from_hours(1);
@@ -30,6 +31,8 @@ enum Call {
     Fresh,
     /// A plain read of a number that was never checked.
     FirstTouch,
+    /// A refresh of one number.
+    Refresh,
 }
 
 /// What comes of it.
@@ -67,6 +70,8 @@ const HOLLOW: Upshot = Upshot { charged: 0, again: (504, "outcome_unknown"), ..I
 const REFUSED: Upshot =
     Upshot { status: 429, decision: "upstream_error", billed: "no", cost: 0, end: "released", charged: 0, again: (200, "billed") };
 const UNSENT: Upshot = Upshot { status: 502, ..REFUSED };
+/// A refresh brings no record that could tell at once, so its caller is told that nobody knows; the next look shows that it had worked.
+const LOST: Upshot = Upshot { charged: 1, again: (200, "recovered"), ..UNCLEAR };
 const ABSENT: Upshot = Upshot { status: 404, decision: "not_found", ..REFUSED };
 
 fn fault(kind: Kind) -> Fault {
@@ -107,10 +112,26 @@ fn table() -> Vec<(&'static str, Trouble, Upshot)> {
     ]
 }
 
+impl Upshot {
+    /// What comes of the same trouble for another call than a live check.
+    fn of(self, call: Call, kind: Option<Kind>) -> Self {
+        match (call, self.decision, kind) {
+            (Call::FirstTouch, "billed", _) => Self { decision: "first_touch", ..self },
+            // Its answer holds no record that could be another number's.
+            (Call::Refresh, _, Some(Kind::WrongNumber)) => BOUGHT,
+            (Call::Refresh, "recovered", _) => LOST,
+            // A 404 is about the enterprise.
+            (Call::Refresh, "not_found", _) => Self { decision: "upstream_error", ..self },
+            _ => self,
+        }
+    }
+}
+
 async fn told(world: &World, call: Call) -> Answer {
     match call {
         Call::Fresh => world.fresh(UNCHECKED).await,
         Call::FirstTouch => world.read(UNCHECKED).await,
+        Call::Refresh => world.refresh(&[UNCHECKED]).await,
     }
 }
 
@@ -136,17 +157,23 @@ async fn audited(world: &World, name: &str) -> (i64, i64) {
 
 async fn play(world: &mut World, call: Call, name: &str, trouble: Trouble, upshot: Upshot) {
     let name = &format!("{name}, {call:?}");
-    let is_down = matches!(trouble, Trouble::Down);
-    match trouble {
-        Trouble::Down => world.cut_upstream().await,
-        Trouble::Fault(fault) | Trouble::Slow(fault) => world.fault(fault),
-    }
+    let (is_down, kind) = match trouble {
+        Trouble::Down => {
+            world.cut_upstream().await;
+            (true, None)
+        }
+        Trouble::Fault(fault) | Trouble::Slow(fault) => {
+            let kind = fault.kind;
+            world.fault(fault);
+            (false, Some(kind))
+        }
+    };
+    let upshot = upshot.of(call, kind);
     let first = told(world, call).await;
     if is_down {
         world.mend_upstream().await;
     }
-    let decision = if call == Call::FirstTouch && upshot.decision == "billed" { "first_touch" } else { upshot.decision };
-    assert_eq!(first.outcome(), (upshot.status, decision), "{name}: {first:?}");
+    assert_eq!(first.outcome(), (upshot.status, upshot.decision), "{name}: {first:?}");
     assert_eq!((first.header("x-gateway-billed"), cost(&first)), (upshot.billed, upshot.cost), "{name}");
     assert_eq!(audited(world, name).await, (upshot.cost, CHECK * i64::from(upshot.charged)), "{name}: posted and charged");
     // Where not even the free look before a first read is answered, nothing is ever held.
@@ -177,7 +204,11 @@ async fn play_all(call: Call) {
     let mut worlds = Vec::new();
     for (name, trouble, upshot) in table() {
         let timeout = if matches!(trouble, Trouble::Slow(_)) { "500ms" } else { "10s" };
-        let world = World::with(BUDGET, |config| config.upstream.timeout = timeout.parse().expect("a time")).await;
+        let world = World::with(BUDGET, |config| {
+            config.upstream.timeout = timeout.parse().expect("a time");
+            config.auth.allow.push(Permission::Refresh);
+        })
+        .await;
         worlds.push((world, name, trouble, upshot));
     }
     join_all(worlds.into_iter().map(|(mut world, name, trouble, upshot)| async move {
@@ -194,4 +225,35 @@ async fn whatever_befalls_a_fresh_call_is_never_under_counted_nor_paid_twice() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_befalls_a_first_read_is_never_under_counted_nor_paid_twice() {
     play_all(Call::FirstTouch).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_befalls_a_refresh_is_never_under_counted_nor_paid_twice() {
+    play_all(Call::Refresh).await;
+}
+
+/// A batch of which the stand-in refuses a part, lost in every way that a call can be lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_befalls_a_batch_the_books_are_the_stand_ins_in_the_end() {
+    for (name, trouble, _) in table() {
+        let (Trouble::Fault(fault) | Trouble::Slow(fault)) = trouble else { continue };
+        let world = World::with(BUDGET, |config| {
+            config.upstream.timeout = "500ms".parse().expect("a time");
+            config.auth.allow.push(Permission::Refresh);
+        })
+        .await;
+        world.fault(fault);
+        let batch = [UNCHECKED, STORED, NULL];
+        let first = world.refresh(&batch).await;
+        let booked = books::posted(&books::charges(&world.ledger()));
+        assert!(booked >= world.charges().total.micros(), "{name}");
+        assert_eq!(booked, cost(&first), "{name}: {first:?}");
+        world.turn(Duration::from_mins(2));
+        let second = world.refresh(&batch).await;
+        assert_eq!(second.status, 200, "{name}: {second:?}");
+        assert!(books::posted(&books::charges(&world.ledger())) >= world.charges().total.micros(), "{name}");
+        for number in [UNCHECKED, STORED] {
+            assert!(world.charges().number(number).count <= 1, "{name}: {number} was charged twice");
+        }
+    }
 }

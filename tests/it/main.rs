@@ -12,6 +12,7 @@ mod kills;
 mod paths;
 mod process;
 mod reads;
+mod refresh;
 mod telemetry;
 mod tidy;
 mod wire;

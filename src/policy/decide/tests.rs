@@ -28,7 +28,7 @@ fn fresh() -> Facts {
 }
 
 fn copy(kind: Kind, age: Duration) -> Option<Copy> {
-    Some(Copy { kind, age, lifetime: HOUR, data_age: Some(age + 2 * HOUR) })
+    Some(Copy { kind, age, lifetime: HOUR, data_age: Some(age + 2 * HOUR), outdated: false })
 }
 
 fn decided(facts: Facts) -> Action {
@@ -141,6 +141,19 @@ fn a_copy_does_not_stand_in_for_what_telnyx_refuses() {
 }
 
 #[test]
+fn what_may_have_been_renewed_is_looked_for_and_its_copy_only_stands_in() {
+    let outdated = |age| copy(Kind::Data, age).map(|copy| Copy { lifetime: MINUTE, outdated: true, ..copy });
+    assert_eq!(decided(Facts { copy: outdated(2 * MINUTE), ..plain() }), Action::Probe, "not stale while a read renews it");
+    let failed = Facts { copy: outdated(2 * MINUTE), probe: Some(Probe::Failed), ..plain() };
+    assert_eq!(decided(failed), Action::Serve(Decision::Stale, Source::Copy));
+    let young = outdated(MINUTE).map(|copy| Copy { data_age: Some(MINUTE), ..copy });
+    let paid = Facts { copy: young, paid_ago: Some(MINUTE), ..fresh() };
+    assert_eq!(decided(paid), Action::Probe, "what was paid for is newer than the copy");
+    let only_cached = Facts { want: Want { only_if_cached: true, ..plain().want }, copy: young, ..plain() };
+    assert_eq!(decided(only_cached), Action::Refuse(Reason::NotInCache));
+}
+
+#[test]
 fn the_callers_own_age_makes_a_longer_cooldown_and_never_a_shorter_one() {
     let old = copy(Kind::Data, MINUTE);
     let aged = |hours: u64| Facts { want: Want { max_age: Some(Duration::from_hours(hours)), ..fresh().want }, copy: old, ..fresh() };
@@ -192,7 +205,8 @@ fn ages() -> impl Strategy<Value = Duration> {
 
 fn any_copy() -> impl Strategy<Value = Copy> {
     let kinds = prop_oneof![Just(Kind::Data), Just(Kind::Null), Just(Kind::Missing)];
-    (kinds, ages(), ages(), proptest::option::of(ages())).prop_map(|(kind, age, lifetime, data_age)| Copy { kind, age, lifetime, data_age })
+    let facts = (kinds, ages(), ages(), proptest::option::of(ages()), any::<bool>());
+    facts.prop_map(|(kind, age, lifetime, data_age, outdated)| Copy { kind, age, lifetime, data_age, outdated })
 }
 
 fn any_probe() -> impl Strategy<Value = Probe> {
@@ -245,8 +259,10 @@ proptest! {
                     prop_assert!(facts.probe.is_some() || resolved, "paid again without a look");
                     facts.refused = Some(Reason::BudgetExhausted);
                 }
-                Action::Serve(_, Source::Copy) => {
+                Action::Serve(decision, Source::Copy) => {
                     prop_assert!(facts.copy.is_some(), "no copy to serve: {facts:?}");
+                    let outdated = facts.copy.is_some_and(|copy| copy.outdated);
+                    prop_assert!(!outdated || !matches!(decision, Decision::Hit | Decision::Cooldown), "served as fresh: {facts:?}");
                     break;
                 }
                 Action::Serve(_, Source::Probe) => {

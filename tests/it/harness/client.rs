@@ -46,7 +46,7 @@ impl Ask {
         self.header("authorization", &format!("Bearer {key}"))
     }
 
-    pub(crate) fn body(mut self, body: &'static str) -> Self {
+    pub(crate) fn body(mut self, body: impl Into<Bytes>) -> Self {
         self.body = body.into();
         self
     }

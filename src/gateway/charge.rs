@@ -1,0 +1,171 @@
+//! What every billable call has in common: the rates' consent, a hold for each number, one request, and the end of each hold.
+//!
+//! It runs in a task of its own, which owns the holds. Whoever asked may leave; the call goes on and is settled. Nothing here sends twice.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::Gateway;
+use super::ask::Ask;
+use super::unresolved::Call;
+use crate::cache::Key;
+use crate::limit::{Limited, Limiter};
+use crate::policy::budget::Charge;
+use crate::policy::decision::Reason;
+use crate::policy::evidence::Billing;
+use crate::policy::pricing::Billable;
+use crate::spend::{Hold, HoldId, HoldRefused};
+use crate::upstream::{Context, Message, NotSent, Outcome, Place};
+
+/// A ledger whose disk hangs is not waited for: nothing is bought, and what was bought is not kept from its callers.
+pub(super) const LEDGER_WAIT: Duration = Duration::from_secs(2);
+
+/// What refused a purchase.
+#[derive(Clone, Debug)]
+pub(super) enum Denied {
+    /// A rate limit.
+    Limited(Limited),
+    /// A budget, or the ledger.
+    Hold(HoldRefused),
+}
+
+impl Denied {
+    /// Whether any caller would have been refused.
+    pub(super) fn concerns_all(&self) -> bool {
+        matches!(
+            self,
+            Self::Limited(Limited { limiter: Limiter::Global, .. }) | Self::Hold(HoldRefused::Stopped | HoldRefused::Unavailable)
+        )
+    }
+
+    pub(super) fn reason(&self) -> Reason {
+        match self {
+            Self::Limited(_) => Reason::RateLimited,
+            Self::Hold(HoldRefused::NoBudget | HoldRefused::Exhausted(_)) => Reason::BudgetExhausted,
+            Self::Hold(HoldRefused::Stopped) => Reason::Stopped,
+            Self::Hold(HoldRefused::Unavailable) => Reason::LedgerUnavailable,
+        }
+    }
+}
+
+/// One number of a call that was sent, or was to be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sent {
+    key: Key,
+    hold: HoldId,
+    /// When (monotonic).
+    pub(super) at: Duration,
+    unknown_before: Option<Duration>,
+}
+
+/// A place upstream, or why there is none.
+pub(super) type Turn = Result<Place, NotSent>;
+
+/// Why a hold is released whose call never had its turn.
+pub(super) const STOPPED: &str = "stopped before it was sent";
+
+impl Gateway {
+    /// The rates' consent, and a hold for each number in every budget that applies; all of them or none. A call that no budget
+    /// will pay for takes nothing from the rates: who has no money must not keep others from spending theirs.
+    pub(super) async fn permit(&self, asks: &[Ask], operation: Billable) -> Result<Vec<Hold>, Denied> {
+        let charges: Vec<_> = asks.iter().map(|ask| self.charge(ask, operation)).collect();
+        let calls = u32::try_from(charges.len()).ok().and_then(NonZeroU32::new);
+        let (Some(ask), Some(calls)) = (asks.first(), calls) else { return Ok(Vec::new()) };
+        match self.0.ledger.preview(&charges) {
+            Ok(()) => self.0.limits.take(&ask.caller.name, calls).map_err(|limited| {
+                self.0.metrics.rate_limit_denied.with_label_values(&[limited.limiter.as_str()]).inc();
+                Denied::Limited(limited)
+            })?,
+            Err(refused @ (HoldRefused::Stopped | HoldRefused::Unavailable)) => return Err(Denied::Hold(refused)),
+            // The ledger itself decides, and counts.
+            Err(HoldRefused::NoBudget | HoldRefused::Exhausted(_)) => {}
+        }
+        let held = timeout(LEDGER_WAIT, self.0.ledger.hold_all(charges)).await;
+        held.unwrap_or(Err(HoldRefused::Unavailable)).map_err(Denied::Hold)
+    }
+
+    fn charge(&self, ask: &Ask, operation: Billable) -> Charge {
+        Charge {
+            request_id: ask.context.request_id.to_str().unwrap_or_default().to_owned(),
+            caller: ask.caller.name.clone(),
+            enterprise: ask.key.enterprise,
+            number: ask.key.number,
+            operation,
+            price: self.0.rules.prices.price(operation),
+        }
+    }
+
+    /// Waits for a place upstream. Operators may stop all billable work meanwhile.
+    pub(super) async fn turn(&self) -> Result<Turn, Denied> {
+        let turn = self.0.upstream.place().await;
+        if self.0.ledger.is_stopped() { Err(Denied::Hold(HoldRefused::Stopped)) } else { Ok(turn) }
+    }
+
+    /// Marks a number before its call is sent. Until the verdict the outcome counts as unknown: if this task dies, nothing is sent again.
+    pub(super) fn mark(&self, key: Key, hold: &Hold, at: Duration) -> Sent {
+        let unknown_before = self.0.calls.of(&key).unknown;
+        self.0.calls.unknown(key, at);
+        Sent { key, hold: hold.id(), at, unknown_before }
+    }
+
+    /// Sends a billable message, once.
+    pub(super) async fn send(&self, turn: Turn, message: &Message, context: &Context) -> Outcome {
+        match turn {
+            Ok(_) if self.0.tasks.is_closed() => Outcome::NotSent(NotSent::Stopping),
+            Ok(place) => self.0.upstream.send(place, message, context).await,
+            Err(crowded) => Outcome::NotSent(crowded),
+        }
+    }
+
+    /// Ends the holds, all at once.
+    pub(super) async fn settle_all(&self, ends: impl IntoIterator<Item = (Hold, Billing, &'static str)>) {
+        let settle = |(hold, billing, why)| {
+            let gateway = self.clone();
+            self.0.tasks.spawn(async move { gateway.settle(hold, billing, why).await })
+        };
+        let settling: Vec<_> = ends.into_iter().map(settle).collect();
+        for settled in settling {
+            // A hold whose task died was dropped, and so is assumed.
+            let _ended = settled.await;
+        }
+    }
+
+    /// Ends the hold. An end that cannot be written now is kept by the ledger, which goes on trying.
+    pub(super) async fn settle(&self, hold: Hold, billing: Billing, why: &str) {
+        let id = hold.id();
+        let end = async {
+            match billing {
+                Billing::Billed => hold.settle(why).await,
+                Billing::NotBilled | Billing::NotSent => hold.release(why).await,
+                Billing::Unknown => hold.assume(why).await,
+            }
+        };
+        if !matches!(timeout(LEDGER_WAIT, end).await, Ok(Ok(()))) {
+            tracing::error!(
+                hold = %id,
+                outcome = billing.as_str(),
+                "the ledger has not recorded how a hold ended, and goes on trying"
+            );
+        }
+    }
+
+    /// Leaves a call whose hold was assumed to later looks. `failed`: the upstream said that it failed for this number.
+    pub(super) fn leave_open(&self, sent: &Sent, failed: bool, context: &Context) {
+        let call = Call::new(sent.hold, sent.at, failed);
+        self.0.pending.add(sent.key, call, sent.at + self.0.rules.policy.unknown_window, Some(context.clone()));
+    }
+
+    /// Remembers what the call was, once what it brought is kept: who sees that it was paid finds that.
+    pub(super) fn remember(&self, sent: &Sent, billing: Billing) {
+        match billing {
+            Billing::Billed => {
+                self.0.calls.paid(sent.key, sent.at);
+                self.0.pending.hasten(&sent.key, self.0.clock.elapsed());
+            }
+            Billing::NotBilled | Billing::NotSent => self.0.calls.not_billed(sent.key, sent.at, sent.unknown_before),
+            Billing::Unknown => {}
+        }
+    }
+}
