@@ -22,6 +22,7 @@ const FORMS = {
   scoped: (api, number, options = {}) => api.enterprises.reputation.numbers.retrieve(number, { enterprise_id: ENTERPRISE, ...options }),
 };
 const { simplified, scoped } = FORMS;
+const refresh = (api, numbers) => api.enterprises.reputation.numbers.refresh(ENTERPRISE, { phone_numbers: numbers });
 
 /** A parsed body, and the gateway's word on it. */
 async function ask(request) {
@@ -185,6 +186,48 @@ describe("with a budget that is not reached", () => {
     await assertCharged(gateway, 0);
   });
 
+  test("a refresh is billed for each number and then cools down", async () => {
+    const { api, attempts } = connect(gateway);
+    const numbers = [20, 21, 22].map(neverChecked);
+    const first = await ask(refresh(api, numbers));
+    const second = await ask(refresh(api, numbers));
+    assert.deepEqual([first.word, second.word], [["billed", "yes", 0.3], ["cooldown", "no", 0]]);
+    for (const { body } of [first, second]) {
+      assert.deepEqual(body.data.results.map((result) => [result.phone_number, result.success]), numbers.map((number) => [number, true]));
+      assert.deepEqual([body.data.total_requested, body.data.total_successful, body.data.total_failed], [3, 3, 0]);
+    }
+    assert.equal(attempts.length, 2);
+    const read = await ask(simplified(api, numbers[0]));
+    assert.equal(read.billed, "no");
+    assert.notEqual(read.body.data.reputation_data, null);
+    await assertCharged(gateway, 3);
+  });
+
+  test("a refresh of a number that is not associated fails for it alone", async () => {
+    const { api } = connect(gateway);
+    const { body, word } = await ask(refresh(api, [neverChecked(24), NOT_ASSOCIATED]));
+    assert.deepEqual(body.data.results.map((result) => result.success), [true, false]);
+    assert.deepEqual(word, ["billed", "unknown", 0.2]);
+    await assertCharged(gateway, 1);
+  });
+
+  test("a caller without permission refreshes nothing", async () => {
+    const { api, attempts } = connect(gateway, { key: gateway.keys.reader });
+    const error = await refused(refresh(api, [STORED]), Telnyx.PermissionDeniedError);
+    assert.equal(error.error.errors[0].code, "refresh_not_permitted");
+    assert.equal(attempts.length, 1);
+    await assertCharged(gateway, 0);
+  });
+
+  test("a bad number in a refresh is named", async () => {
+    const { api, attempts } = connect(gateway);
+    const error = await refused(refresh(api, [STORED, "16035551234"]), Telnyx.BadRequestError);
+    assert.equal(error.error.errors[0].code, "10016");
+    assert.match(error.error.errors[0].detail, /phone_numbers\[1\]/);
+    assert.equal(attempts.length, 1);
+    await assertCharged(gateway, 0);
+  });
+
   test("the metrics account for every cent", async () => {
     const { api } = connect(gateway);
     for (const index of [8, 9, 10]) await simplified(api, neverChecked(index), { fresh: true });
@@ -231,6 +274,15 @@ describe("with a budget that ends", () => {
     assert.equal((await ask(simplified(api, STORED))).decision, "probe");
     assert.equal((await ask(scoped(api, STORED))).decision, "hit");
     assert.ok((await api.reputation.numbers.list()).data.length > 0);
+    await assertCharged(gateway, 0);
+  });
+
+  test("a refresh that is too dear is not begun", async () => {
+    gateway = await Gateway.start({ budgetUsd: "0.10" });
+    const { api, attempts } = connect(gateway);
+    const { status, error } = await refused(refresh(api, [neverChecked(25), neverChecked(26)]), Telnyx.APIError);
+    assert.deepEqual([status, error.gateway.price_usd], [402, "0.20"]);
+    assert.equal(attempts.length, 1);
     await assertCharged(gateway, 0);
   });
 

@@ -37,6 +37,11 @@ def scoped(client: Any, number: str, **options: Any) -> Any:
     return client.enterprises.reputation.numbers.with_raw_response.retrieve(number, enterprise_id=ENTERPRISE, **options)
 
 
+def refresh(client: Any, numbers: list[str]) -> Any:
+    """`POST /enterprises/{enterprise}/reputation/numbers/refresh`"""
+    return client.enterprises.reputation.numbers.with_raw_response.refresh(ENTERPRISE, phone_numbers=numbers)
+
+
 class Sync:
     """`telnyx.Telnyx`, its concurrency by threads."""
 

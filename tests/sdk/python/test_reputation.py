@@ -8,7 +8,7 @@ import pytest
 import telnyx
 
 from gateway import ENTERPRISE, NEVER_ANY_DATA, NOT_ASSOCIATED, STORED, never_checked
-from sdk import scoped, simplified
+from sdk import refresh, scoped, simplified
 
 FORMS = pytest.mark.parametrize("retrieve", [simplified, scoped])
 
@@ -210,3 +210,57 @@ def test_the_metrics_account_for_every_cent(gateway, connect):
     assert gateway.metric_sum("reputation_gateway_spend_usd_total") == Decimal(gateway.charges()["total_usd"])
     assert gateway.metric_sum("reputation_gateway_budget_spent_usd") == Decimal(gateway.charges()["total_usd"])
     assert gateway.metric_sum("reputation_gateway_holds_open") == 0
+
+
+def test_a_refresh_is_billed_for_each_number_and_then_cools_down(gateway, connect):
+    client, numbers = connect(gateway), [never_checked(20 + index) for index in range(3)]
+    first = client.ask(lambda api: refresh(api, numbers))
+    second = client.ask(lambda api: refresh(api, numbers))
+    assert (first.decision, first.billed, Decimal(first.cost_usd)) == ("billed", "yes", Decimal("0.30"))
+    assert (second.decision, second.billed, Decimal(second.cost_usd)) == ("cooldown", "no", 0)
+    for answer in (first, second):
+        assert [(result.phone_number, result.success) for result in answer.body.data.results] == [(number, True) for number in numbers]
+        assert (answer.body.data.total_requested, answer.body.data.total_successful, answer.body.data.total_failed) == (3, 3, 0)
+    assert len(client.attempts) == 2
+    read = client.ask(lambda api: simplified(api, numbers[0]))
+    assert (read.billed, read.body.data.reputation_data is not None) == ("no", True)
+    gateway.assert_charged(3)
+    assert gateway.metric_sum("reputation_gateway_spend_usd_total") == Decimal("0.30")
+
+
+def test_a_refresh_of_a_number_that_is_not_associated_fails_for_it_alone(gateway, connect):
+    client = connect(gateway)
+    answer = client.ask(lambda api: refresh(api, [never_checked(24), NOT_ASSOCIATED]))
+    assert [result.success for result in answer.body.data.results] == [True, False]
+    assert (answer.billed, Decimal(answer.cost_usd)) == ("unknown", Decimal("0.20"))
+    gateway.assert_charged(1)
+
+
+def test_a_caller_without_permission_refreshes_nothing(gateway, connect):
+    before = gateway.requests_upstream()
+    client = connect(gateway, key=gateway.keys["reader"])
+    with pytest.raises(telnyx.PermissionDeniedError) as refusal:
+        client.ask(lambda api: refresh(api, [STORED]))
+    assert refusal.value.body["errors"][0]["code"] == "refresh_not_permitted"
+    assert len(client.attempts) == 1
+    assert gateway.requests_upstream() == before
+    gateway.assert_charged(0)
+
+
+def test_a_refresh_that_is_too_dear_is_not_begun(one_check, connect):
+    client = connect(one_check)
+    with pytest.raises(telnyx.APIStatusError) as refusal:
+        client.ask(lambda api: refresh(api, [never_checked(25), never_checked(26)]))
+    assert (refusal.value.status_code, refusal.value.body["gateway"]["price_usd"]) == (402, "0.20")
+    assert len(client.attempts) == 1
+    one_check.assert_charged(0)
+
+
+def test_a_bad_number_in_a_refresh_is_named(gateway, connect):
+    client = connect(gateway)
+    with pytest.raises(telnyx.BadRequestError) as refusal:
+        client.ask(lambda api: refresh(api, [STORED, "16035551234"]))
+    error = refusal.value.body["errors"][0]
+    assert error["code"] == "10016" and "phone_numbers[1]" in error["detail"]
+    assert len(client.attempts) == 1
+    gateway.assert_charged(0)
