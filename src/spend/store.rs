@@ -17,7 +17,7 @@ use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, named_params, params};
 
@@ -123,14 +123,18 @@ fn balance(connection: &Connection, budget: &Budget, window: Interval) -> rusqli
         )
 }
 
-/// The overrides that have not expired.
+/// A clock may be set back, but not by more than this: what expired before is of no interest any more.
+const SET_BACK: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// The overrides that are in force, or would be if the clock were set back.
 fn overrides(connection: &Connection, budget: &Budget, now: Timestamp) -> rusqlite::Result<Vec<Override>> {
+    let since = now.checked_sub(SET_BACK).unwrap_or(Timestamp::MIN);
     connection
         .prepare_cached(
             "SELECT budget, amount_micros, at_us, expires_at_us, reason, author FROM budget_override
              WHERE budget = ? AND expires_at_us > ? ORDER BY seq",
         )?
-        .query_map(params![budget.name, now.as_microsecond()], |row| {
+        .query_map(params![budget.name, since.as_microsecond()], |row| {
             Ok(Override {
                 budget: row.get(0)?,
                 amount: Usd::from_micros(row.get(1)?),

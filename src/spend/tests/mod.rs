@@ -2,6 +2,7 @@
 
 mod control;
 mod file;
+mod model;
 
 use std::future::ready;
 
