@@ -3,6 +3,7 @@
 mod budgets;
 mod callers;
 mod control;
+mod disk;
 mod docs;
 mod drain;
 mod faults;
