@@ -156,13 +156,13 @@ impl Gateway {
                 for number in (caller..NUMBERS).step_by(callers).cycle().take(calls_each) {
                     let began = clock.elapsed();
                     call(&mut connection, load, number).await;
-                    latencies.push(clock.elapsed() - began);
+                    latencies.push(clock.elapsed().saturating_sub(began));
                 }
                 latencies
             });
         }
         let latencies = tasks.join_all().await.concat();
-        let took = clock.elapsed() - began;
+        let took = clock.elapsed().saturating_sub(began);
         Round { took, latencies, commits: self.commits().await - commits }
     }
 }
