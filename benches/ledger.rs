@@ -29,12 +29,13 @@ fn open(directory: &Path, budgets: usize) -> Ledger {
         limit: "1000000000.00".parse().expect("an amount"),
         window: Window::Day,
         time_zone: TimeZone::UTC,
+        enforce: true,
         caller: None,
         enterprise: None,
         operation: None,
     };
-    let config = Config { path: directory.join("ledger.sqlite") };
-    Ledger::open(&config, (0..budgets).map(budget).collect(), Clock::system(), Arc::new(|_| {})).expect("opens")
+    let config = Config { path: directory.join("ledger.sqlite"), ..Config::default() };
+    Ledger::open(&config, (0..budgets).map(budget).collect(), Duration::ZERO, Clock::system(), Arc::new(|_| {})).expect("opens")
 }
 
 async fn hold(ledger: &Ledger) -> Hold {
