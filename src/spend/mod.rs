@@ -15,6 +15,7 @@
 //! Not here: prices and windows (`policy`), judging whether a call was billed, and metrics, which are told through [`Observe`].
 
 mod accounts;
+pub mod books;
 mod facts;
 mod hold;
 mod store;
@@ -73,6 +74,7 @@ pub struct Ledger {
     /// The place in the queue that is kept for [`Ledger::close`].
     closing: Arc<Mutex<Option<OwnedPermit<Command>>>>,
     clock: Clock,
+    place: Place,
 }
 
 /// What the writer last committed, for everyone to see.
@@ -112,7 +114,7 @@ impl Ledger {
         let closing = Arc::new(Mutex::new(queue.clone().try_reserve_owned().ok()));
         let writer = Writer::new(connection, lock, accounts, Arc::clone(&view), clock.clone(), observe);
         thread::Builder::new().name("ledger".to_owned()).spawn(move || writer.run(commands)).map_err(OpenFailure::Writer)?;
-        Ok(Self { queue, view, reader, closing, clock })
+        Ok(Self { queue, view, reader, closing, clock, place })
     }
 
     /// Holds a charge's price in every budget that applies, or in none. Returns when that is durable.

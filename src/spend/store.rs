@@ -30,7 +30,7 @@ use crate::policy::money::Usd;
 use crate::policy::pricing::Billable;
 
 /// Each brings the file from the version that is its index to the next.
-const MIGRATIONS: [&str; 2] = [include_str!("schema_1.sql"), include_str!("schema_2.sql")];
+pub(super) const MIGRATIONS: [&str; 2] = [include_str!("schema_1.sql"), include_str!("schema_2.sql")];
 
 /// How long to wait for an operator's own transaction on the file before billable work is refused.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
@@ -53,7 +53,8 @@ impl Place {
         }
     }
 
-    fn connect(&self, access: OpenFlags) -> rusqlite::Result<Connection> {
+    /// A connection of any kind.
+    pub(super) fn connect(&self, access: OpenFlags) -> rusqlite::Result<Connection> {
         let access = access | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = match self {
             Self::File(path) => Connection::open_with_flags(path, access)?,
@@ -201,11 +202,11 @@ pub(super) fn recent(connection: &Connection, since: Timestamp) -> rusqlite::Res
         .collect()
 }
 
-fn instant(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
+pub(super) fn instant(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
     Timestamp::from_microsecond(row.get(column)?).map_err(|error| unreadable(column, Type::Integer, &error))
 }
 
-fn parsed<T: FromStr<Err: Display>>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+pub(super) fn parsed<T: FromStr<Err: Display>>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
     row.get::<_, String>(column)?.parse().map_err(|error| unreadable(column, Type::Text, &error))
 }
 
