@@ -1,5 +1,7 @@
 //! The command line.
 
+mod ledger;
+
 use std::io::Write as _;
 use std::net::{AddrParseError, IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -71,6 +73,11 @@ enum Command {
     Key {
         #[command(subcommand)]
         command: KeyCommand,
+    },
+    /// Read the ledger: check it, export it, compare it with a bill.
+    Ledger {
+        #[command(subcommand)]
+        command: ledger::LedgerCommand,
     },
     /// Ask a running gateway's admin listener whether it is ready; exit with 0 if it is.
     Health {
@@ -158,6 +165,7 @@ pub fn run() -> ExitCode {
         Command::CheckConfig { source, print } => check_config(&source, print),
         Command::Sandbox { listen, numbers, seed } => run_sandbox(listen, sandbox::Config { numbers, seed, ..sandbox::Config::default() }),
         Command::Key { command: KeyCommand::New } => new_key(),
+        Command::Ledger { command } => return command.run(),
         Command::Health { source, admin_listen } => health(&source, admin_listen),
     };
     match result {

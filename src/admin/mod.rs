@@ -1,9 +1,11 @@
-//! The operators' listener: health, metrics, and where the budgets stand.
+//! The operators' listener: health, metrics, where the budgets stand, and the ledger.
+
+mod ledger;
 
 use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -19,6 +21,8 @@ use crate::wire::problem::Problem;
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const METRICS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+const HERE: &str = "here are /livez, /readyz, /metrics, /admin/v1/budgets, /admin/v1/ledger and /admin/v1/ledger.csv";
 
 /// What answers operators.
 #[derive(Clone)]
@@ -36,10 +40,11 @@ impl Admin {
         Self { gateway, token, draining }
     }
 
-    fn answer(&self, method: &Method, path: &str, headers: &HeaderMap) -> Response<Body> {
+    fn answer(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Response<Body> {
         if !matches!(*method, Method::GET | Method::HEAD) {
             return problem(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "the admin listener takes GET here");
         }
+        let (path, query) = (uri.path(), uri.query().unwrap_or_default());
         match path {
             "/livez" => plain(StatusCode::OK, TEXT, "ok\n"),
             "/readyz" if self.draining.is_cancelled() => plain(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n"),
@@ -49,7 +54,9 @@ impl Admin {
                 problem(StatusCode::UNAUTHORIZED, "unauthenticated", "send admin.token as \"Authorization: Bearer <token>\"")
             }
             "/admin/v1/budgets" => plain(StatusCode::OK, JSON, self.budgets().to_string()),
-            _ => problem(StatusCode::NOT_FOUND, "not_found", "here are /livez, /readyz, /metrics and /admin/v1/budgets"),
+            "/admin/v1/ledger" => ledger::page(&self.gateway, query),
+            "/admin/v1/ledger.csv" => ledger::csv(&self.gateway, query),
+            _ => problem(StatusCode::NOT_FOUND, "not_found", HERE),
         }
     }
 
@@ -81,11 +88,11 @@ impl Service for Admin {
     async fn call(&self, request: Request<Incoming>) -> Result<Response<Body>, Abort> {
         let (head, _) = request.into_parts();
         if matches!(head.uri.path(), "/livez" | "/readyz") {
-            return Ok(self.answer(&head.method, head.uri.path(), &head.headers));
+            return Ok(self.answer(&head.method, &head.uri, &head.headers));
         }
-        // Metrics and budgets may have to read the ledger's file.
+        // The others read the ledger's file, or may have to.
         let admin = self.clone();
-        let answered = tokio::task::spawn_blocking(move || admin.answer(&head.method, head.uri.path(), &head.headers)).await;
+        let answered = tokio::task::spawn_blocking(move || admin.answer(&head.method, &head.uri, &head.headers)).await;
         answered.map_err(|_| Abort)
     }
 }

@@ -34,6 +34,7 @@ use crate::limit::Limits;
 use crate::policy::decide::Policy;
 use crate::policy::pricing::PriceList;
 use crate::server::{Abort, Service};
+use crate::spend::books::{Books, BooksError};
 use crate::spend::{BudgetStatus, Ledger};
 use crate::telemetry::Metrics;
 use crate::telnyx::{EnterpriseId, Operation, route};
@@ -111,6 +112,11 @@ impl Gateway {
     /// Every budget in its present window.
     pub fn budgets(&self) -> Vec<BudgetStatus> {
         self.0.ledger.budgets()
+    }
+
+    /// The ledger's books, by a connection of their own.
+    pub fn books(&self) -> Result<Books, BooksError> {
+        self.0.ledger.books()
     }
 
     /// Waits until every look and every purchase under way has ended, and closes the ledger behind them.

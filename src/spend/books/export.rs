@@ -38,7 +38,9 @@ impl Format {
         match self {
             Self::Csv => {
                 let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
-                rows.iter().for_each(|row| writer.serialize(row).expect("a vector takes every row"));
+                for row in rows {
+                    writer.serialize(row).expect("a vector takes every row");
+                }
                 writer.into_inner().expect("a vector takes every byte")
             }
             Self::Jsonl => {

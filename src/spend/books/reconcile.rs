@@ -111,12 +111,7 @@ type Days = BTreeMap<(Date, PhoneNumber), Sums>;
 
 impl Books {
     /// Compares a bill with what was posted for calls from `since` to before `until`; else from the first to the last day of the bill.
-    pub fn reconcile(
-        &self,
-        bill: impl Read,
-        since: Option<Timestamp>,
-        until: Option<Timestamp>,
-    ) -> Result<Reconciliation, ReconcileError> {
+    pub fn reconcile(&self, bill: impl Read, since: Option<Timestamp>, until: Option<Timestamp>) -> Result<Reconciliation, ReconcileError> {
         let mut days = Days::new();
         let (mut billed_rows, mut other_rows) = (0, 0);
         bill::read(bill, |Billed { at, number, cost }| {
@@ -203,9 +198,8 @@ impl Books {
 
 fn drifts(days: Days) -> Vec<Drift> {
     let differing = days.into_iter().filter(|(_, sums)| sums.posted != sums.billed);
-    let mut drifts: Vec<_> = differing
-        .map(|((day, number), Sums { posted, billed })| Drift { day, number, posted, billed, drift: posted - billed })
-        .collect();
+    let mut drifts: Vec<_> =
+        differing.map(|((day, number), Sums { posted, billed })| Drift { day, number, posted, billed, drift: posted - billed }).collect();
     drifts.sort_by_key(|drift| std::cmp::Reverse(drift.drift.micros().unsigned_abs()));
     drifts
 }

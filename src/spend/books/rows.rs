@@ -20,20 +20,8 @@ use crate::telnyx::{EnterpriseId, PhoneNumber};
 const SPAN: i64 = 20_000;
 
 /// The names of a row's values, in their order.
-pub const COLUMNS: [&str; 12] = [
-    "id",
-    "held_at",
-    "ended_at",
-    "state",
-    "why",
-    "request_id",
-    "caller",
-    "enterprise",
-    "number",
-    "operation",
-    "price_usd",
-    "posted_usd",
-];
+pub const COLUMNS: [&str; 12] =
+    ["id", "held_at", "ended_at", "state", "why", "request_id", "caller", "enterprise", "number", "operation", "price_usd", "posted_usd"];
 
 /// Where a charge stands: the kind of its last entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr, VariantArray)]

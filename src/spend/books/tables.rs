@@ -141,7 +141,10 @@ pub(super) fn rolled_up(connection: &Connection, report: &mut Report) -> Result<
         let faults = [
             (!is_day(&day), "has a day that is no date"),
             (caller.is_empty(), "has a caller without a name"),
-            (enterprise.parse::<EnterpriseId>().map_or(true, |id| id.to_string() != enterprise), "has an enterprise that is no UUID in lower case"),
+            (
+                enterprise.parse::<EnterpriseId>().map_or(true, |id| id.to_string() != enterprise),
+                "has an enterprise that is no UUID in lower case",
+            ),
             (operation.parse::<Billable>().is_err(), "has an operation that is not billable"),
             (calls < 1, "has no calls"),
             (posted < 0, "posts less than nothing"),

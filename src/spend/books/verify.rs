@@ -310,8 +310,7 @@ impl RawCharge {
     fn read(&self, wrong: &mut impl FnMut(String)) -> Option<(Charge, Timestamp)> {
         let held_at = Timestamp::from_microsecond(self.held_at_us).map_err(|error| wrong(format!("its time is none: {error}")));
         let number = self.number.parse().map_err(|error| wrong(format!("its number {:?}: {error}", self.number)));
-        let operation =
-            self.operation.parse().map_err(|error: NotBillable| wrong(format!("its operation {:?}: {error}", self.operation)));
+        let operation = self.operation.parse().map_err(|error: NotBillable| wrong(format!("its operation {:?}: {error}", self.operation)));
         let enterprise: Result<EnterpriseId, ()> =
             self.enterprise.parse().map_err(|error| wrong(format!("its enterprise {:?}: {error}", self.enterprise)));
         if enterprise.is_ok_and(|enterprise| enterprise.to_string() != self.enterprise) {

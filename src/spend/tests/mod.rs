@@ -1,5 +1,6 @@
 //! What the ledger promises, on a real file.
 
+mod books;
 mod file;
 
 use std::future::ready;
