@@ -267,7 +267,7 @@ fn reconciled(found: &Reconciliation) -> String {
         lines.push(line("day", "number", ["posted", "billed", "drift"]));
     }
     for drift in drifts.iter().take(SHOWN) {
-        let [posted, billed, difference] = [drift.posted, drift.billed, drift.drift].map(|amount| amount.to_string());
+        let [posted, billed, difference] = [drift.posted, drift.billed, drift.difference].map(|amount| amount.to_string());
         lines.push(line(&drift.day.to_string(), &drift.number.to_string(), [&posted, &billed, &difference]));
     }
     if drifts.len() > SHOWN {

@@ -9,6 +9,7 @@ mod reconcile;
 mod rows;
 mod tables;
 mod verify;
+mod windows;
 
 use std::path::{Path, PathBuf};
 
@@ -92,6 +93,13 @@ pub enum BooksFailure {
 impl From<rusqlite::Error> for BooksFailure {
     fn from(error: rusqlite::Error) -> Self {
         if error.sqlite_error_code() == Some(ErrorCode::CannotOpen) { Self::Beside(error) } else { Self::Database(error) }
+    }
+}
+
+impl BooksFailure {
+    /// Whether `SQLite` found the file's pages broken.
+    fn is_corrupt(&self) -> bool {
+        matches!(self, Self::Database(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt))
     }
 }
 

@@ -66,7 +66,7 @@ pub struct Drift {
     pub billed: Usd,
     /// Posted less billed.
     #[serde(rename = "drift_usd")]
-    pub drift: Usd,
+    pub difference: Usd,
 }
 
 /// The newest recorded reconciliation.
@@ -198,9 +198,10 @@ impl Books {
 
 fn drifts(days: Days) -> Vec<Drift> {
     let differing = days.into_iter().filter(|(_, sums)| sums.posted != sums.billed);
-    let mut drifts: Vec<_> =
-        differing.map(|((day, number), Sums { posted, billed })| Drift { day, number, posted, billed, drift: posted - billed }).collect();
-    drifts.sort_by_key(|drift| std::cmp::Reverse(drift.drift.micros().unsigned_abs()));
+    let mut drifts: Vec<_> = differing
+        .map(|((day, number), Sums { posted, billed })| Drift { day, number, posted, billed, difference: posted - billed })
+        .collect();
+    drifts.sort_by_key(|drift| std::cmp::Reverse(drift.difference.micros().unsigned_abs()));
     drifts
 }
 

@@ -12,9 +12,10 @@ use rusqlite::{Connection, named_params};
 use serde::Serialize;
 
 use super::super::End;
-use super::tables::{self, Override};
+use super::tables;
+use super::windows::Windows;
 use super::{Books, BooksError, BooksFailure, PAGE};
-use crate::policy::budget::{Budget, Charge, Interval};
+use crate::policy::budget::{Budget, Charge};
 use crate::policy::money::Usd;
 use crate::policy::pricing::NotBillable;
 use crate::telnyx::EnterpriseId;
@@ -121,28 +122,38 @@ impl Books {
     /// Checks everything that must be true of the ledger, and notes where `budgets` were overspent. `progress` is told how many charges
     /// of how many have been looked at.
     pub fn verify(&self, budgets: &[Budget], progress: impl FnMut(u64, u64)) -> Result<Report, BooksError> {
-        self.told(verify(&self.connection, budgets, progress))
+        let mut report = Report::default();
+        match verify(&self.connection, budgets, &mut report, progress) {
+            // What is wrong may be the very reason why the rest cannot be read.
+            Err(error) if error.is_corrupt() || !report.is_clean() => report.violation(None, format!("the check broke off: {error}")),
+            done => self.told(done)?,
+        }
+        Ok(report)
     }
 }
 
-fn verify(connection: &Connection, budgets: &[Budget], mut progress: impl FnMut(u64, u64)) -> Result<Report, BooksFailure> {
-    let mut report = Report::default();
+fn verify(
+    connection: &Connection,
+    budgets: &[Budget],
+    report: &mut Report,
+    mut progress: impl FnMut(u64, u64),
+) -> Result<(), BooksFailure> {
+    tables::file(connection, report)?;
     let newest: Option<i64> = connection.query_row("SELECT max(id) FROM charge", [], |row| row.get(0))?;
     let total: i64 = connection.query_row("SELECT count(*) FROM charge", [], |row| row.get(0))?;
-    tables::file(connection, &mut report)?;
-    let overrides = tables::overrides(connection, &mut report)?;
-    tables::thresholds(connection, &mut report)?;
-    tables::kill_switch(connection, &mut report)?;
-    tables::rolled_up(connection, &mut report)?;
-    tables::reconciliations(connection, &mut report)?;
-    tables::ids(connection, newest, &mut report)?;
+    let overrides = tables::overrides(connection, report)?;
+    tables::thresholds(connection, report)?;
+    tables::kill_switch(connection, report)?;
+    tables::rolled_up(connection, report)?;
+    tables::reconciliations(connection, report)?;
+    tables::ids(connection, newest, report)?;
     let mut windows = Windows::new(budgets);
     let mut after = i64::MIN;
     while let Some(page) = Page::read(connection, after, newest.unwrap_or(i64::MIN))? {
         for charge in &page.charges {
             let entries = page.entries.get(&charge.id).map_or(&[][..], Vec::as_slice);
             let folded = charge.fold(entries, &mut |what| report.violation(Some(charge.id), what));
-            page.compare_views(charge.id, &folded, &mut report);
+            page.compare_views(charge.id, &folded, report);
             report.summary.charges += 1;
             report.summary.entries += entries.len() as u64;
             report.summary.posted += folded.posted;
@@ -160,7 +171,7 @@ fn verify(connection: &Connection, budgets: &[Budget], mut progress: impl FnMut(
         progress(report.summary.charges, total.unsigned_abs());
     }
     report.notes = windows.notes(&overrides);
-    Ok(report)
+    Ok(())
 }
 
 /// A row of `charge` as it stands, whatever it holds.
@@ -338,60 +349,9 @@ impl RawEntry {
             Ok(end) if end.posts(price) != *amount => {
                 wrong(format!("entry {seq} is {kind} and posts {amount}, and should post {}", end.posts(price)));
             }
-            Ok(_) => {}
             Err(_) if kind != tables::CORRECTED => wrong(format!("entry {seq} is {kind:?}, which is no kind of entry")),
             Err(_) if !has_ended => wrong(format!("entry {seq} corrects it, and it had not ended")),
-            Err(_) => {}
+            Ok(_) | Err(_) => {}
         }
     }
-}
-
-/// What was spent in every window of every budget.
-struct Windows<'b>(Vec<BudgetWindows<'b>>);
-
-struct BudgetWindows<'b> {
-    budget: &'b Budget,
-    /// By its first instant, in order.
-    windows: std::collections::BTreeMap<Timestamp, (Interval, Usd, Usd)>,
-    /// The window of the charge before: most often the next one's, too.
-    last: Option<Interval>,
-}
-
-impl<'b> Windows<'b> {
-    fn new(budgets: &'b [Budget]) -> Self {
-        Self(budgets.iter().map(|budget| BudgetWindows { budget, windows: Default::default(), last: None }).collect())
-    }
-
-    fn count(&mut self, charge: &Charge, held_at: Timestamp, posted: Usd, held: Usd) {
-        for BudgetWindows { budget, windows, last } in self.0.iter_mut().filter(|each| each.budget.applies_to(charge)) {
-            let window = last.filter(|window| window.contains(held_at)).unwrap_or_else(|| budget.window_at(held_at));
-            *last = Some(window);
-            let (_, all_posted, all_held) = windows.entry(window.start).or_insert((window, Usd::ZERO, Usd::ZERO));
-            *all_posted += posted;
-            *all_held += held;
-        }
-    }
-
-    fn notes(self, overrides: &[Override]) -> Vec<Note> {
-        let mut notes = Vec::new();
-        for BudgetWindows { budget, windows, .. } in self.0 {
-            let own: Vec<_> = overrides.iter().filter(|each| each.budget == budget.name).collect();
-            for (window, posted, held) in windows.into_values().filter(|(_, posted, held)| *posted + *held > budget.limit) {
-                let overrides = most_at_once(&own, window);
-                if posted + held > budget.limit + overrides {
-                    let (starts_at, ends_at) = (window.start, window.end);
-                    notes.push(Note { budget: budget.name.clone(), starts_at, ends_at, posted, held, limit: budget.limit, overrides });
-                }
-            }
-        }
-        notes
-    }
-}
-
-/// The largest sum of overrides that were in force together at a moment of the window: at its start, or when one of them began.
-fn most_at_once(overrides: &[&Override], window: Interval) -> Usd {
-    let start = window.start.as_microsecond();
-    let begun = overrides.iter().map(|each| each.at_us).filter(|at| *at > start && *at < window.end.as_microsecond());
-    let sum_at = |at: i64| overrides.iter().filter(|each| each.at_us <= at && at < each.expires_at_us).map(|each| each.amount).sum::<Usd>();
-    begun.chain([start]).map(sum_at).max().unwrap_or_default()
 }

@@ -1,12 +1,12 @@
-//! The books: pages, exports, each thing that a verification finds, and reconciliations.
+//! The books: pages, exports, and each thing that a verification finds.
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::spend::books::{Books, BooksFailure, COLUMNS, Export, Filter, Format, ReconcileError, Row, State, moment};
+use crate::spend::books::{Books, BooksFailure, COLUMNS, Export, Filter, Format, Row, State, moment};
 
-/// A ledger with a charge in each state that ends come to: 1 settled, 2 released, 3 assumed, 4 held.
-async fn four(bench: &Bench) -> (Ledger, Hold) {
+/// A ledger with a charge in each state but corrected: 1 settled, 2 released, 3 assumed, 4 held.
+pub(super) async fn four(bench: &Bench) -> (Ledger, Hold) {
     let ledger = bench.open(vec![budget("all", "1.00")]);
     ledger.hold(charge("a")).await.expect("held").settle("200").await.expect("written");
     ledger.hold(charge("b")).await.expect("held").release("404").await.expect("written");
@@ -121,6 +121,24 @@ async fn views_that_say_something_else_are_found() {
     );
     let gone = found("DROP VIEW spend").await;
     assert!(gone.len() == 1 && gone[0].starts_with("the views cannot be read for charges 1 to 4: no such table"), "{gone:?}");
+}
+
+#[tokio::test]
+async fn a_file_with_broken_pages_is_reported_as_far_as_it_can_be_read() {
+    for is_schema_broken in [false, true] {
+        let bench = Bench::new();
+        let (ledger, _hold) = four(&bench).await;
+        ledger.close().await;
+        let root = "SELECT (rootpage - 1) * 4096 FROM sqlite_schema WHERE name = 'charge'";
+        let page: i64 = Connection::open(bench.path()).and_then(|file| file.query_row(root, [], |row| row.get(0))).expect("a page");
+        let page = usize::try_from(page).expect("a place in the file");
+        let mut file = std::fs::read(bench.path()).expect("readable");
+        let range = if is_schema_broken { 4096..file.len() } else { page..page + 4096 };
+        file[range].fill(0x5a);
+        std::fs::write(bench.path(), file).expect("writable");
+        let report = Books::open(&bench.path()).expect("opens").verify(&[], |_, _| {}).expect("a report");
+        assert!(report.violations.last().expect("some").what.starts_with("the check broke off: "), "{report:?}");
+    }
 }
 
 #[tokio::test]
@@ -285,56 +303,6 @@ async fn a_ledger_in_memory_has_books_until_it_is_closed() {
     assert_eq!(books.last_reconciliation().expect("readable").map(|last| last.drifts), Some(0));
     ledger.close().await;
     assert!(matches!(ledger.books().expect_err("closed").why, BooksFailure::Closed));
-}
-
-#[tokio::test]
-async fn a_bill_is_compared_by_day_and_number_and_the_result_is_kept() {
-    let bench = Bench::new();
-    let (_ledger, _hold) = four(&bench).await;
-    let books = Books::open(&bench.path()).expect("opens");
-    assert_eq!(books.last_reconciliation().expect("readable"), None);
-    // Two charges of a number on a day, and a number that the ledger does not know; the zone puts the last on the 15th in UTC.
-    let bill = "cost, note, operation, number, time\n0.10,a,fresh,+12025550000,2026-06-15T12:30:01Z\n0.10,b,,+12025550000,2026-06-15T12:30:02Z\n\
-                0.25,\"c, d\",first_touch,+12025550001,2026-06-16T00:30:00+01:00\n";
-    let found = books.reconcile(bill.as_bytes(), None, None).expect("a bill");
-    assert_eq!((found.first_day, found.last_day), (jiff::civil::date(2026, 6, 15), jiff::civil::date(2026, 6, 15)));
-    assert_eq!((found.billed_rows, found.charges, found.held, found.posted, found.billed), (3, 4, 1, usd("0.20"), usd("0.45")));
-    let drifts: Vec<_> = found.drifts.iter().map(|drift| (drift.number.to_string(), drift.drift.to_string())).collect();
-    assert_eq!(drifts, [("+12025550001".to_owned(), "-0.25".to_owned())]);
-    books.record(&found, bench.clock.now()).expect("written");
-    let last = books.last_reconciliation().expect("readable").expect("recorded");
-    assert_eq!((last.at, last.drift.to_string(), last.drifts), (bench.clock.now(), "-0.25".to_owned(), 1));
-    let day = |text| moment(text).ok();
-    let bounded = books.reconcile(bill.as_bytes(), day("2026-06-14"), day("2026-06-15T12:30:02Z")).expect("a bill");
-    assert_eq!((bounded.billed_rows, bounded.other_rows, bounded.billed), (1, 2, usd("0.10")));
-    let empty = "time,number,operation,cost\n".as_bytes();
-    assert!(matches!(books.reconcile(empty, None, None), Err(ReconcileError::NoDays)));
-    assert_eq!(books.reconcile(empty, day("2026-06-15"), day("2026-06-16")).expect("days").drift, usd("0.20"));
-    bench.sql("INSERT INTO rolled_up VALUES ('2026-06-15', 'a', '6a09cdc3-8948-47f0-aa62-74ac943d6c58', 'fresh', 1, 100000)");
-    let refused = books.reconcile(bill.as_bytes(), None, None).expect_err("rolled up").to_string();
-    assert!(refused.ends_with("--since 2026-06-16"), "{refused}");
-}
-
-#[tokio::test]
-async fn a_bill_that_cannot_be_read_says_where_and_how_to_mend_it() {
-    let bench = Bench::new();
-    let (ledger, _hold) = four(&bench).await;
-    let books = ledger.books().expect("opens");
-    let row = |row: &str| format!("time,number,operation,cost\n2026-06-15T00:00:00Z,+12025550000,fresh,0.10\n{row}\n");
-    for (bill, said) in [
-        ("time,number,cost\n".to_owned(), "line 1: no column is named `operation`; the first line has to name the columns"),
-        ("time,number,operation,cost,cost\n".to_owned(), "line 1: two columns are named `cost`"),
-        (row("yesterday,+12025550000,fresh,0.10"), "line 3: column `time`: \"yesterday\" is not a time: write it in RFC 3339"),
-        (row("2026-06-15T00:00:00Z,2025550000,fresh,0.10"), "line 3: column `number`: \"2025550000\" is not a phone number"),
-        (row("2026-06-15T00:00:00Z,+12025550000,sms,0.10"), "line 3: column `operation`: \"sms\" is not an operation of this ledger"),
-        (row("2026-06-15T00:00:00Z,+12025550000,fresh,$0.10"), "line 3: column `cost`: \"$0.10\" is not an amount of dollars"),
-        (row("2026-06-15T00:00:00Z,+12025550000,fresh,0,10"), "line 3: 5 fields, and the first line has 4"),
-    ] {
-        let error = books.reconcile(bill.as_bytes(), None, None).expect_err(&bill).to_string();
-        assert!(error.starts_with(said), "{error}");
-    }
-    let error = books.reconcile(&b"time,number,operation,cost\n\xff,,,\n"[..], None, None).expect_err("no text").to_string();
-    assert_eq!(error, "line 2: not UTF-8; save the file as UTF-8");
 }
 
 #[test]

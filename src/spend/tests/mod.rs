@@ -1,5 +1,6 @@
 //! What the ledger promises, on a real file.
 
+mod bills;
 mod books;
 mod file;
 
