@@ -9,7 +9,7 @@ use reputation_gateway::sandbox::{Fault, Kind};
 use serde_json::Value;
 
 use crate::harness::process::{said, text};
-use crate::harness::{BUDGET, UNCHECKED, Wire, World, unchecked};
+use crate::harness::{Ask, BUDGET, UNCHECKED, Wire, World, unchecked};
 
 const HEADING: &str = "id,held_at,ended_at,state,why,request_id,caller,enterprise,number,operation,price_usd,posted_usd";
 
@@ -220,6 +220,12 @@ async fn a_whole_ledger_streams_while_the_gateway_spends_on() {
     let csv = world.admin("/admin/v1/ledger.csv").await.text();
     assert_eq!((csv.lines().next(), csv.lines().count()), (Some(HEADING), 50_002));
     assert!(csv.ends_with(&format!("{UNCHECKED},fresh,0.10,0.10\n")), "the newest is the last");
-    let head = crate::harness::Ask::new(world.admin, "/admin/v1/ledger.csv").method(http::Method::HEAD).send().await;
+    let rare = world.admin("/admin/v1/ledger?caller=anonymous&limit=1").await.json();
+    assert_eq!(
+        (&rare["data"][0]["number"], &rare["meta"]["next_cursor"]),
+        (&UNCHECKED.into(), &Value::Null),
+        "behind all that is passed over"
+    );
+    let head = Ask::new(world.admin, "/admin/v1/ledger.csv").method(http::Method::HEAD).send().await;
     assert_eq!((head.status.as_u16(), head.body.len()), (200, 0));
 }

@@ -168,6 +168,8 @@ pub(super) struct Walk {
     filter: Filter,
     /// The ids that are still to be looked at.
     left: Option<(i64, i64)>,
+    /// The last id of the span that is being read.
+    span: Option<i64>,
 }
 
 impl Walk {
@@ -175,7 +177,7 @@ impl Walk {
     pub(super) fn begin(books: &Books, filter: Filter, after: Option<i64>) -> Result<Self, BooksFailure> {
         let from = after.map_or(Some(i64::MIN), |after| after.checked_add(1));
         let left = books.ids(&filter)?.zip(from).map(|((first, last), from)| (first.max(from), last));
-        Ok(Self { filter, left: left.filter(|(first, last)| first <= last) })
+        Ok(Self { filter, left: left.filter(|(first, last)| first <= last), span: None })
     }
 
     /// The next rows: as many as `limit`, and fewer only at the end.
@@ -184,7 +186,11 @@ impl Walk {
         while let Some((from, last)) = self.left
             && rows.len() < limit
         {
-            let to = books.span(from, last)?;
+            let to = match self.span {
+                Some(to) if to >= from => to,
+                _ => books.span(from, last)?,
+            };
+            self.span = Some(to);
             let full = books.span_rows(&self.filter, (from, to), limit - rows.len(), &mut rows)?;
             // A page that is full may have ended within the span.
             let seen = if full { rows.last().map_or(to, |row| row.id) } else { to };
