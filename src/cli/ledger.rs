@@ -22,11 +22,11 @@ const SHOWN: usize = 50;
 pub(super) enum LedgerCommand {
     /// Add every charge up anew and check all that must be true; exit with 0, or with 1 and what is wrong.
     #[command(after_help = "\
-Violations are what no gateway writes, each with the charge's id: values that cannot be read, a charge that ended twice, an end that posts
-something else than its price, a correction before the end or beyond the price, views that add up differently, thresholds without those
+Violations are what no gateway writes, each with the charge's id: values that cannot be read, a charge that ended twice, an end that posts \
+something else than its price, a correction before the end or beyond the price, views that add up differently, thresholds without those \
 below them, overrides without a reason.
 
-Notes are windows in which more was posted and held than a budget of the configuration allows, overrides included. That is right where the
+Notes are windows in which more was posted and held than a budget of the configuration allows, overrides included. That is right where the \
 limit was lowered since. With --ledger and no configuration there are no budgets, and no notes.")]
     Verify {
         #[command(flatten)]
@@ -76,7 +76,7 @@ The bill is a CSV file in UTF-8. Its first line names the columns, in any order;
   operation   fresh, first_touch, or empty where the bill does not say
   cost        dollars: 0.10
 
-Days are days of UTC. A charge belongs to the day on which its call was made. Compared are the days of the bill from its first to its last,
+Days are days of UTC. A charge belongs to the day on which its call was made. Compared are the days of the bill from its first to its last, \
 or what --since and --until say. drift = posted - billed. The result is recorded in the ledger and shows in the gateway's metrics.")]
     Reconcile {
         /// The bill; - is standard input.
