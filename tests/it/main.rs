@@ -10,6 +10,7 @@ mod faults;
 mod fresh;
 mod harness;
 mod kills;
+mod ledger;
 mod paths;
 mod process;
 mod reads;

@@ -1,5 +1,7 @@
 //! What the ledger promises, on a real file.
 
+mod bills;
+mod books;
 mod control;
 mod file;
 mod model;
