@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 
 use crate::harness::books::{self, Charge};
-use crate::harness::process::{Process, text};
+use crate::harness::process::{self, Process, text};
 use crate::harness::{Answer, Ask, ENTERPRISE, resolved};
 
 const CHECK: i64 = 100_000;
@@ -148,6 +148,8 @@ impl Place {
         let (posted, charged) = (books::posted(&book), self.charged());
         assert!(posted >= charged, "{name}: {posted} posted of {charged} charged");
         assert!(book.iter().all(|charge| charge.state != "held"), "{name}: {book:?}");
+        let (code, report) = process::said(&["ledger", "verify", "--ledger", text(&self.ledger())]);
+        assert_eq!(code, Some(0), "{name}: {report}");
         let metrics = Ask::new(gateway.address("admin"), "/metrics").send().await.text();
         let gauge = |series: &str| {
             let value = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix("{budget=\"all\"} "));

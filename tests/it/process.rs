@@ -245,7 +245,7 @@ fn a_printed_configuration_shows_no_secret() {
 
 #[test]
 fn a_new_key_comes_with_its_digest() {
-    let output = run(&["key", "ledger", "new"]);
+    let output = run(&["key", "new"]);
     let text = String::from_utf8(output.stdout).expect("text");
     let word = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim).expect("a line of it").to_owned();
     assert_eq!(word("key_sha256 "), KeyDigest::of(word("key ").as_bytes()).to_string());
