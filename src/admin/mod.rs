@@ -162,7 +162,8 @@ fn problem(status: StatusCode, code: &'static str, detail: impl Into<String>) ->
 }
 
 fn not_found() -> Box<Problem> {
-    let detail = "here are /livez, /readyz, /metrics, and under /admin/v1: budgets, budgets/{name}/overrides, kill-switch, ledger, ledger.csv";
+    let detail =
+        "here are /livez, /readyz, /metrics, and under /admin/v1: budgets, budgets/{name}/overrides, kill-switch, ledger, ledger.csv";
     problem(StatusCode::NOT_FOUND, "not_found", detail)
 }
 

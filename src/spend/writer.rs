@@ -257,7 +257,9 @@ impl Writer {
         if !batch.is_empty() {
             (self.observe)(Event::CommitTook(self.clock.elapsed().saturating_sub(began)));
         }
-        recalled.iter().for_each(|posted| (self.observe)(Event::Recalled(posted)));
+        for posted in &recalled {
+            (self.observe)(Event::Recalled(posted));
+        }
         self.is_loaded = true;
         Ok(written)
     }

@@ -120,7 +120,8 @@ async fn a_full_disk_lets_nothing_billable_leave_until_there_is_room() {
     let (ledger, config) = (directory.path().join("ledger.sqlite"), directory.path().join("gateway.toml"));
     let upstream = format!("[upstream]\nbase_url = \"http://{}/v2\"\napi_key = \"key\"\nrate = \"1000000/s\"\n", world.upstream());
     let enterprise = "default_enterprise = \"6a09cdc3-8948-47f0-aa62-74ac943d6c58\"\n";
-    let rest = "[auth]\nmode = \"open\"\n[fresh]\nrate = \"1000000/s\"\n[server]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n";
+    let rest =
+        "[auth]\nmode = \"open\"\n[fresh]\nrate = \"1000000/s\"\n[server]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n";
     let budget = BUDGET.replace("10.00", "1000.00");
     let settings = format!("{upstream}{enterprise}{rest}[ledger]\npath = {:?}\n{budget}", text(&ledger));
     std::fs::write(&config, settings + "[telemetry]\nlog = \"error\"\n").expect("written");

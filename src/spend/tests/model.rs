@@ -13,16 +13,32 @@ enum Step {
     Hold(Vec<Wish>),
     /// One caller asks for several calls, all or none.
     Together(Vec<Wish>),
-    End { nth: usize, end: usize },
+    End {
+        nth: usize,
+        end: usize,
+    },
     /// Whoever owned the hold vanishes.
-    Drop { nth: usize },
-    Correct { nth: usize, billed: bool },
-    Raise { budget: usize, cents: i64, minutes: i64 },
+    Drop {
+        nth: usize,
+    },
+    Correct {
+        nth: usize,
+        billed: bool,
+    },
+    Raise {
+        budget: usize,
+        cents: i64,
+        minutes: i64,
+    },
     Switch(bool),
     /// The clock goes on, or is set back.
-    Turn { seconds: i64 },
+    Turn {
+        seconds: i64,
+    },
     /// The process stops in order and starts again, or dies and does.
-    Restart { crash: bool },
+    Restart {
+        crash: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
