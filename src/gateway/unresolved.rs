@@ -65,7 +65,8 @@ struct Call {
 #[derive(Clone, Copy, Debug)]
 struct Resolved {
     call: Call,
-    trace: Trace,
+    finding: Finding,
+    why: &'static str,
 }
 
 impl Pending {
@@ -121,24 +122,30 @@ impl Pending {
         Some((*key, number.context.clone()))
     }
 
-    /// Weighs a look; the calls that it resolves are taken out.
+    /// Weighs a look: the calls that it resolves.
     fn weigh(&self, key: &Key, look: Probe, now: Duration, patience: Patience) -> Vec<Resolved> {
         let mut numbers = self.numbers();
-        let Slot::Occupied(mut slot) = numbers.entry(*key) else { return Vec::new() };
         let mut resolved = Vec::new();
-        slot.get_mut().calls.retain_mut(|call| {
+        for call in numbers.get_mut(key).into_iter().flat_map(|number| &mut number.calls) {
             let age = now.saturating_sub(call.sent);
             let trace = trace(Unresolved { age, left_nothing: call.left_nothing }, look, patience);
             call.left_nothing |= trace == Trace::Nothing;
-            if trace.why().is_some() {
-                resolved.push(Resolved { call: *call, trace });
+            if let Some(why) = trace.why() {
+                resolved.push(Resolved { call: *call, finding: if trace.is_billed() { Finding::Billed } else { Finding::NotBilled }, why });
             }
-            trace.why().is_none()
-        });
-        if slot.get().calls.is_empty() {
-            slot.remove();
         }
         resolved
+    }
+
+    /// The ledger has what became of a call.
+    fn close(&self, key: &Key, hold: HoldId) {
+        let mut numbers = self.numbers();
+        if let Slot::Occupied(mut slot) = numbers.entry(*key) {
+            slot.get_mut().calls.retain(|call| call.hold != hold);
+            if slot.get().calls.is_empty() {
+                slot.remove();
+            }
+        }
     }
 
     fn numbers(&self) -> MutexGuard<'_, HashMap<Key, Number>> {
@@ -179,17 +186,14 @@ impl Gateway {
     pub(super) async fn weigh(&self, key: &Key, look: Probe) {
         let policy = &self.0.rules.policy;
         let patience = Patience { effect: policy.unknown_window, same_data: policy.min_age };
-        for Resolved { call, trace } in self.0.pending.weigh(key, look, self.0.clock.elapsed(), patience) {
-            let finding = if trace == Trace::Billed { Finding::Billed } else { Finding::NotBilled };
+        for Resolved { call, finding, why } in self.0.pending.weigh(key, look, self.0.clock.elapsed(), patience) {
             match finding {
                 Finding::Billed => self.0.calls.recovered(*key, call.sent),
                 Finding::NotBilled => self.0.calls.not_billed(*key, call.sent, None),
             }
-            let correction = self.0.ledger.correct(call.hold, finding, trace.why().unwrap_or_default());
-            if !matches!(timeout(LEDGER_WAIT, correction).await, Ok(Ok(_))) {
-                // The next look finds the same.
-                let due = self.0.clock.elapsed() + FIRST_WAIT;
-                self.0.pending.add(*key, call.hold, call.sent, due, None);
+            // What cannot be recorded now is found again by the next look; two looks at once record it once.
+            if let Ok(Ok(_)) = timeout(LEDGER_WAIT, self.0.ledger.correct(call.hold, finding, why)).await {
+                self.0.pending.close(key, call.hold);
             }
         }
     }

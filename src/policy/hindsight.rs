@@ -61,6 +61,11 @@ pub fn trace(call: Unresolved, look: Probe, patience: Patience) -> Trace {
 }
 
 impl Trace {
+    /// Whether the call turned out to have been billed.
+    pub const fn is_billed(self) -> bool {
+        matches!(self, Self::Billed)
+    }
+
     /// Why the ledger is corrected; none, if it is not.
     pub const fn why(self) -> Option<&'static str> {
         match self {
