@@ -1,6 +1,7 @@
 //! The operators' listener: health, metrics, where the budgets stand, and what may be done about it.
 
 mod control;
+mod ledger;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -75,13 +76,18 @@ impl Admin {
                 Ok(json(StatusCode::OK, &blocking(move || control::budgets(&gateway)).await?))
             }
             (&Method::GET | &Method::HEAD, "kill-switch", _) => Ok(json(StatusCode::OK, &control::kill_switch(&gateway.kill_switch()))),
+            (&Method::GET | &Method::HEAD, "ledger" | "ledger.csv", _) => {
+                let (gateway, query) = (gateway.clone(), head.uri.query().unwrap_or_default().to_owned());
+                let answer = if resource == "ledger" { ledger::page } else { ledger::csv };
+                blocking(move || answer(&gateway, &query)).await?
+            }
             (&Method::POST, "kill-switch", _) => {
                 Ok(json(StatusCode::OK, &control::switch(gateway, &act(&head.headers, body).await?).await?))
             }
             (&Method::POST, _, Some(budget)) => {
                 Ok(json(StatusCode::CREATED, &control::raise(gateway, budget, &act(&head.headers, body).await?).await?))
             }
-            (_, "budgets", _) => Err(method_not_allowed("GET")),
+            (_, "budgets" | "ledger" | "ledger.csv", _) => Err(method_not_allowed("GET")),
             (_, "kill-switch", _) => Err(method_not_allowed("GET and POST")),
             (_, _, Some(_)) => Err(method_not_allowed("POST")),
             _ => Err(not_found()),
@@ -156,7 +162,8 @@ fn problem(status: StatusCode, code: &'static str, detail: impl Into<String>) ->
 }
 
 fn not_found() -> Box<Problem> {
-    let detail = "here are /livez, /readyz, /metrics, and under /admin/v1: budgets, budgets/{name}/overrides, kill-switch";
+    let detail =
+        "here are /livez, /readyz, /metrics, and under /admin/v1: budgets, budgets/{name}/overrides, kill-switch, ledger, ledger.csv";
     problem(StatusCode::NOT_FOUND, "not_found", detail)
 }
 

@@ -2,6 +2,7 @@
 
 mod client;
 mod control;
+mod ledger;
 mod report;
 mod serve;
 
@@ -72,6 +73,11 @@ enum Command {
     Budgets(Budgets),
     /// Show or turn the switch that stops all billable work of a running gateway.
     KillSwitch(KillSwitch),
+    /// Read the ledger: check it, export it, compare it with a bill.
+    Ledger {
+        #[command(subcommand)]
+        command: ledger::LedgerCommand,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -130,6 +136,7 @@ pub fn run() -> ExitCode {
         Command::Key { command: KeyCommand::New } => new_key(),
         Command::Health(place) => client::health(&place),
         Command::Budgets(budgets) => budgets.run().and_then(|text| announce(&text)),
+        Command::Ledger { command } => return command.run(),
         Command::KillSwitch(switch) => switch.run().and_then(|text| announce(&text)),
     };
     match result {

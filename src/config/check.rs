@@ -25,6 +25,8 @@ const LARGEST_COUNT: usize = 1_000_000;
 const MOST_WORKERS: usize = 1024;
 /// A request of an official SDK takes about as much.
 const SMALLEST_HEAD: ByteSize = ByteSize(1024);
+/// The longest window of a budget, and a day for its time zone.
+const SHORTEST_RETENTION: Duration = Duration::from_hours(32 * 24);
 /// Longer than anything here is kept.
 const LONGEST_LIFE: Duration = Duration::from_hours(50 * 365 * 24);
 
@@ -65,7 +67,10 @@ impl Config {
         if self.cache.null_ttl.0.is_zero() {
             warnings.push("cache.null_ttl is 0, so each read of a number without data is paid anew".to_owned());
         }
-        for budget in self.budget.iter().filter(|budget| budget.limit < self.prices.check) {
+        if !self.budget.is_empty() && !self.budget.iter().any(|budget| budget.enforce) {
+            warnings.push("every [[budget]] is a dry run, so nothing limits what is spent".to_owned());
+        }
+        for budget in self.budget.iter().filter(|budget| budget.enforce && budget.limit < self.prices.check) {
             warnings.push(format!("budget {:?} is too small for one check, so it refuses all that it applies to", budget.name));
         }
         let remembered_for = self.fresh.min_age.0.max(self.cache.null_ttl.0).as_secs_f64();
@@ -149,6 +154,9 @@ impl Config {
         findings.refuse_twice(self.budget.iter().map(|budget| budget.name.clone()), "budget.name");
         findings.refuse_if(self.budget.iter().any(|budget| budget.name.is_empty()), "budget.name", "a budget has no name");
         findings.refuse_if(self.ledger.path.as_os_str().is_empty(), "ledger.path", "names no file");
+        let retention = self.ledger.retention;
+        let why = format!("{retention} is shorter than a month, whose budgets would forget what was spent: keep at least 32d");
+        findings.refuse_if(retention.0 < SHORTEST_RETENTION, "ledger.retention", why);
         let known = |name: &str| name == ANONYMOUS || self.caller.iter().any(|caller| caller.name == name);
         let why = "0 would forget at once what was paid for, and pay for it again";
         findings.refuse_if(self.fresh.remembered_numbers == 0, "fresh.remembered_numbers", why);
@@ -204,6 +212,7 @@ mod tests {
             (format!("{CALLER}{KEY}base_url = \"http://10.0.0.1/v2\"\n"), "upstream.base_url"),
             (KEY.to_owned(), "caller"),
             (format!("{keys}{CALLER}"), "caller.name"),
+            (format!("{keys}[ledger]\nretention = \"31d\"\n"), "ledger.retention"),
             (format!("{keys}[[budget]]\nname = \"x\"\nlimit = \"1.00\"\nwindow = \"day\"\ncaller = \"nobody\"\n"), "budget.caller"),
         ] {
             assert!(refused(&text).contains(&key.to_owned()), "{key} is let through in\n{text}");
@@ -216,5 +225,8 @@ mod tests {
     fn what_is_probably_not_meant_is_warned_about() {
         let config = Config::parse(KEY, "gateway.toml", []).expect("parses");
         assert_eq!(config.warnings().len(), 2, "{:?}", config.warnings());
+        let dry = "[[budget]]\nname = \"x\"\nlimit = \"0.01\"\nwindow = \"day\"\nenforce = false\n";
+        let config = Config::parse(&format!("[upstream]\napi_key = {{ env = \"X\" }}\n{dry}"), "gateway.toml", []).expect("parses");
+        assert_eq!(config.warnings(), ["every [[budget]] is a dry run, so nothing limits what is spent"]);
     }
 }

@@ -110,6 +110,12 @@ impl Gateway {
         let whole = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
         metrics.holds_open.set(whole(holds.count as u64));
         metrics.hold_oldest_age.set(holds.oldest_age.unwrap_or_default().as_secs_f64());
+        // A ledger that cannot be read leaves what was read last.
+        if let Ok(Some(last)) = self.books().and_then(|books| books.last_reconciliation()) {
+            metrics.reconciliation_timestamp.set(last.at.as_duration().as_secs_f64());
+            metrics.reconciliation_drift.set(last.drift.as_metric());
+            metrics.reconciliation_drifts.set(whole(last.drifts));
+        }
         metrics.calls_unresolved.set(whole(self.0.pending.count() as u64));
         let (entries, bytes) = self.0.cache.size();
         metrics.cache_entries.set(whole(entries));

@@ -92,8 +92,8 @@ impl Gateway {
             Ok(answer) => answer,
             Err(failure) => return Look::Failed(failure),
         };
-        let Some(read) = reading(&answer, &key) else { return Look::Inconclusive };
-        let entry = self.0.cache.entry(&key, read, self.0.clock.elapsed());
+        let Some(found) = reading(&answer, &key) else { return Look::Inconclusive };
+        let entry = self.0.cache.entry(&key, found, self.0.clock.elapsed());
         if entry.kind != Kind::Null {
             self.0.cache.keep(key, &entry, begun);
         }

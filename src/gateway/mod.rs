@@ -38,6 +38,7 @@ use crate::limit::Limits;
 use crate::policy::decide::Policy;
 use crate::policy::pricing::PriceList;
 use crate::server::{Abort, Service};
+use crate::spend::books::{Books, BooksError};
 use crate::spend::{BudgetStatus, KillSwitch, Ledger, Override, OverrideRefused, Unavailable};
 use crate::telemetry::Metrics;
 use crate::telnyx::{EnterpriseId, Operation, route};
@@ -145,6 +146,11 @@ impl Gateway {
     /// Whether money can be spent at all: what is free goes on without the ledger.
     pub fn ledger_is_available(&self) -> bool {
         self.0.ledger.is_available()
+    }
+
+    /// The ledger's books, by a connection of their own.
+    pub fn books(&self) -> Result<Books, BooksError> {
+        self.0.ledger.books()
     }
 
     /// Waits until every look and every purchase under way has ended, and closes the ledger behind them.

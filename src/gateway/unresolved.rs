@@ -7,7 +7,6 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
 use std::future::Future;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -40,8 +39,6 @@ pub(super) struct Pending(Arc<Shelf>);
 #[derive(Debug, Default)]
 struct Shelf {
     numbers: Mutex<HashMap<Key, Number>>,
-    /// Calls that were resolved, and whose correction is not in the ledger yet.
-    correcting: AtomicUsize,
     changed: Notify,
 }
 
@@ -76,7 +73,8 @@ impl Call {
 #[derive(Clone, Copy, Debug)]
 struct Resolved {
     call: Call,
-    trace: Trace,
+    finding: Finding,
+    why: &'static str,
 }
 
 impl Pending {
@@ -100,15 +98,9 @@ impl Pending {
         self.0.changed.notify_one();
     }
 
-    /// How many calls there are, those included that the ledger has not corrected yet.
+    /// How many calls there are.
     pub(super) fn count(&self) -> usize {
-        let numbers = self.numbers();
-        numbers.values().map(|number| number.calls.len()).sum::<usize>() + self.0.correcting.load(Ordering::Relaxed)
-    }
-
-    /// The ledger has been told of a call that [`Pending::weigh`] took out.
-    fn corrected(&self) {
-        self.0.correcting.fetch_sub(1, Ordering::Relaxed);
+        self.numbers().values().map(|number| number.calls.len()).sum()
     }
 
     /// Something happened to a number that makes a look worthwhile now.
@@ -137,26 +129,30 @@ impl Pending {
         Some((*key, number.context.clone()))
     }
 
-    /// Weighs a look; the calls that it resolves are taken out.
+    /// Weighs a look: the calls that it resolves.
     fn weigh(&self, key: &Key, look: Probe, now: Duration, patience: Patience) -> Vec<Resolved> {
         let mut numbers = self.numbers();
-        let Slot::Occupied(mut slot) = numbers.entry(*key) else { return Vec::new() };
         let mut resolved = Vec::new();
-        slot.get_mut().calls.retain_mut(|call| {
+        for call in numbers.get_mut(key).into_iter().flat_map(|number| &mut number.calls) {
             let age = now.saturating_sub(call.sent);
             let trace = trace(Unresolved { age, left_nothing: call.left_nothing, failed: call.failed }, look, patience);
             call.left_nothing |= trace == Trace::Nothing;
-            if trace.why().is_some() {
-                resolved.push(Resolved { call: *call, trace });
+            if let Some(why) = trace.why() {
+                resolved.push(Resolved { call: *call, finding: if trace.is_billed() { Finding::Billed } else { Finding::NotBilled }, why });
             }
-            trace.why().is_none()
-        });
-        if slot.get().calls.is_empty() {
-            slot.remove();
         }
-        // Still under the lock: no call is missing from the count meanwhile.
-        self.0.correcting.fetch_add(resolved.len(), Ordering::Relaxed);
         resolved
+    }
+
+    /// The ledger has what became of a call.
+    fn close(&self, key: &Key, hold: HoldId) {
+        let mut numbers = self.numbers();
+        if let Slot::Occupied(mut slot) = numbers.entry(*key) {
+            slot.get_mut().calls.retain(|call| call.hold != hold);
+            if slot.get().calls.is_empty() {
+                slot.remove();
+            }
+        }
     }
 
     fn numbers(&self) -> MutexGuard<'_, HashMap<Key, Number>> {
@@ -197,19 +193,15 @@ impl Gateway {
     pub(super) async fn weigh(&self, key: &Key, look: Probe) {
         let policy = &self.0.rules.policy;
         let patience = Patience { effect: policy.unknown_window, same_data: policy.min_age };
-        for Resolved { call, trace } in self.0.pending.weigh(key, look, self.0.clock.elapsed(), patience) {
-            let finding = if trace == Trace::Billed { Finding::Billed } else { Finding::NotBilled };
+        for Resolved { call, finding, why } in self.0.pending.weigh(key, look, self.0.clock.elapsed(), patience) {
             match finding {
                 Finding::Billed => self.0.calls.recovered(*key, call.sent),
                 Finding::NotBilled => self.0.calls.not_billed(*key, call.sent, None),
             }
-            let correction = self.0.ledger.correct(call.hold, finding, trace.why().unwrap_or_default());
-            if !matches!(timeout(LEDGER_WAIT, correction).await, Ok(Ok(_))) {
-                // The next look finds the same.
-                let due = self.0.clock.elapsed() + FIRST_WAIT;
-                self.0.pending.add(*key, call, due, None);
+            // What cannot be recorded now is found again by the next look; two looks at once record it once.
+            if let Ok(Ok(_)) = timeout(LEDGER_WAIT, self.0.ledger.correct(call.hold, finding, why)).await {
+                self.0.pending.close(key, call.hold);
             }
-            self.0.pending.corrected();
         }
     }
 

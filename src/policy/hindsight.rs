@@ -67,6 +67,11 @@ pub fn trace(call: Unresolved, look: Probe, patience: Patience) -> Trace {
 }
 
 impl Trace {
+    /// Whether the call turned out to have been billed.
+    pub const fn is_billed(self) -> bool {
+        matches!(self, Self::Billed)
+    }
+
     /// Why the ledger is corrected; none, if it is not.
     pub const fn why(self) -> Option<&'static str> {
         match self {
@@ -112,7 +117,7 @@ mod tests {
     fn a_number_without_data_says_something_only_together_with_a_later_check() {
         assert_eq!(trace(call(MINUTE, false), Probe::Null, PATIENCE), Trace::Silent);
         assert_eq!(trace(call(2 * MINUTE, false), Probe::Null, PATIENCE), Trace::Nothing);
-        let checked_after = |minutes| Probe::Data(Some((90 * MINUTE).saturating_sub(minutes * MINUTE)));
+        let checked_after = |minutes: u32| Probe::Data(Some((90 - minutes) * MINUTE));
         assert_eq!(trace(call(90 * MINUTE, true), checked_after(59), PATIENCE), Trace::FoundByAnother);
         assert_eq!(trace(call(90 * MINUTE, true), checked_after(60), PATIENCE), Trace::Silent, "the networks may know more by then");
     }

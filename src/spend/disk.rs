@@ -35,7 +35,8 @@ impl Place {
         }
     }
 
-    fn connect(&self, access: OpenFlags) -> rusqlite::Result<Connection> {
+    /// A connection of any kind.
+    pub(super) fn connect(&self, access: OpenFlags) -> rusqlite::Result<Connection> {
         let access = access | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = match self {
             Self::File(path) => Connection::open_with_flags(path, access)?,

@@ -16,6 +16,7 @@
 
 mod accounts;
 mod batch;
+pub mod books;
 mod disk;
 mod facts;
 mod hold;

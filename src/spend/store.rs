@@ -17,7 +17,7 @@ use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, named_params, params};
 
@@ -28,7 +28,7 @@ use crate::policy::money::Usd;
 use crate::policy::pricing::Billable;
 
 /// Each brings the file from the version that is its index to the next.
-const MIGRATIONS: [&str; 2] = [include_str!("schema_1.sql"), include_str!("schema_2.sql")];
+pub(super) const MIGRATIONS: [&str; 2] = [include_str!("schema_1.sql"), include_str!("schema_2.sql")];
 
 /// Brings the file to the current version.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), OpenFailure> {
@@ -123,14 +123,18 @@ fn balance(connection: &Connection, budget: &Budget, window: Interval) -> rusqli
         )
 }
 
-/// The overrides that have not expired.
+/// A clock may be set back, but not by more than this: what expired before is of no interest any more.
+const SET_BACK: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// The overrides that are in force, or would be if the clock were set back.
 fn overrides(connection: &Connection, budget: &Budget, now: Timestamp) -> rusqlite::Result<Vec<Override>> {
+    let since = now.checked_sub(SET_BACK).unwrap_or(Timestamp::MIN);
     connection
         .prepare_cached(
             "SELECT budget, amount_micros, at_us, expires_at_us, reason, author FROM budget_override
              WHERE budget = ? AND expires_at_us > ? ORDER BY seq",
         )?
-        .query_map(params![budget.name, now.as_microsecond()], |row| {
+        .query_map(params![budget.name, since.as_microsecond()], |row| {
             Ok(Override {
                 budget: row.get(0)?,
                 amount: Usd::from_micros(row.get(1)?),
@@ -270,11 +274,11 @@ pub(super) fn recorded(instant: Timestamp) -> Timestamp {
     Timestamp::from_microsecond(instant.as_microsecond()).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
-fn instant(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
+pub(super) fn instant(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
     Timestamp::from_microsecond(row.get(column)?).map_err(|error| unreadable(column, Type::Integer, &error))
 }
 
-fn parsed<T: FromStr<Err: Display>>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+pub(super) fn parsed<T: FromStr<Err: Display>>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
     row.get::<_, String>(column)?.parse().map_err(|error| unreadable(column, Type::Text, &error))
 }
 

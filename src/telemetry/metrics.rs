@@ -141,6 +141,12 @@ pub struct Metrics {
     pub rate_limit_denied: IntCounterVec,
     /// How long the ledger's commits took, in seconds.
     pub ledger_commit: Histogram,
+    /// When the ledger was last compared with a bill, as Unix time; 0 if never.
+    pub reconciliation_timestamp: Gauge,
+    /// What the ledger posted less what that bill said, in dollars.
+    pub reconciliation_drift: Gauge,
+    /// On how many days of numbers the two differ.
+    pub reconciliation_drifts: IntGauge,
     /// Whether all billable work is stopped: 0 or 1.
     pub kill_switch: IntGauge,
     /// Whether requests go upstream: 0 they do (closed), 1 they do not (open), 2 some do, to see (half-open).
@@ -193,6 +199,12 @@ impl Metrics {
             cache_evictions: make.int_counters("cache_evictions_total", "Copies that left the cache unreplaced.", &["cause"]),
             rate_limit_denied: make.int_counters("rate_limit_denied_total", "Billable calls that a rate limit refused.", &["limiter"]),
             ledger_commit: make.register(Histogram::with_opts(histogram_opts("ledger_commit_seconds", "How long ledger commits took."))),
+            reconciliation_timestamp: make
+                .register(Gauge::with_opts(opts("reconciliation_timestamp_seconds", "When the ledger was last compared with a bill."))),
+            reconciliation_drift: make
+                .register(Gauge::with_opts(opts("reconciliation_drift_usd", "Dollars posted less billed, in the last comparison."))),
+            reconciliation_drifts: make
+                .register(IntGauge::with_opts(opts("reconciliation_drifts", "Days of numbers that differ in the last comparison."))),
             kill_switch: make.register(IntGauge::with_opts(opts("kill_switch", "Whether all billable work is stopped."))),
             upstream_breaker_state: make.register(IntGauge::with_opts(opts("upstream_breaker_state", "0 closed, 1 open, 2 half-open."))),
             config_reload_success: make

@@ -13,7 +13,7 @@ pub const RETRY_COUNT: HeaderName = HeaderName::from_static("x-stainless-retry-c
 
 /// A request's wishes. Directives that are not listed here are ignored, as the RFC says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[allow(clippy::struct_excessive_bools, reason = "independent wishes of one request, each with its own field on the wire")]
+#[allow(clippy::struct_excessive_bools, reason = "independent wishes, each with its own field on the wire")]
 pub struct Directives {
     /// `no-cache`: not without asking upstream first.
     pub no_cache: bool,

@@ -1,5 +1,7 @@
 //! Budgets over the wire: exactly what they allow, whoever asks at once, and the same to the cent everywhere.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
 use reputation_gateway::sandbox::{Fault, Kind};
 
@@ -26,6 +28,50 @@ async fn a_dollar_pays_for_ten_of_five_hundred_numbers_and_all_books_agree() {
     assert_eq!(world.metric("reputation_gateway_budget_held_usd{budget=\"dollar-day\"}").await, "0");
     assert_eq!(world.metric("reputation_gateway_holds_open").await, "0");
     assert_eq!(world.metric("reputation_gateway_budget_decisions_total{budget=\"dollar-day\",decision=\"denied\"}").await, "490");
+}
+
+/// Each day has a dollar; each number may be checked anew.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_each_of_a_hundred_days_a_dollar_pays_for_ten_of_five_hundred_callers() {
+    let world = World::with(DOLLAR, |_| {}).await;
+    let numbers: Vec<_> = (0..500).map(unchecked).collect();
+    for day in 1..=100 {
+        let answers = join_all(numbers.iter().map(|number| world.fresh(number))).await;
+        let count = |decision| answers.iter().filter(|answer| answer.header("x-gateway-decision") == decision).count();
+        assert_eq!((count("billed"), count("budget_exhausted")), (10, 490), "day {day}");
+        assert_eq!((world.charges().count, posted(&world)), (10 * day, 1_000_000 * i64::from(day)), "day {day}");
+        assert_eq!(world.metric("reputation_gateway_holds_open").await, "0", "day {day}");
+        world.turn(Duration::from_hours(24));
+    }
+}
+
+#[tokio::test]
+async fn a_dry_run_lets_everything_through_and_counts_what_it_would_refuse() {
+    let trial = "[[budget]]\nname = \"trial\"\nlimit = \"0.10\"\nwindow = \"day\"\nenforce = false\n";
+    let world = World::with(trial, |_| {}).await;
+    for n in 0..3 {
+        assert_eq!(world.fresh(&unchecked(n)).await.outcome(), (200, "billed"));
+    }
+    let decided = async |decision| {
+        world.metric(&format!("reputation_gateway_budget_decisions_total{{budget=\"trial\",decision=\"{decision}\"}}")).await
+    };
+    assert_eq!((decided("allowed").await.as_str(), decided("denied").await.as_str()), ("1", "2"));
+    assert_eq!(world.metric("reputation_gateway_budget_enforced{budget=\"trial\"}").await, "0");
+    assert_eq!(world.metric("reputation_gateway_budget_spent_usd{budget=\"trial\"}").await, "0.3");
+}
+
+#[tokio::test]
+async fn each_threshold_is_counted_once() {
+    let world = World::with(DOLLAR, |_| {}).await;
+    let crossed = async |percent| {
+        world.metric(&format!("reputation_gateway_budget_thresholds_total{{budget=\"dollar-day\",percent=\"{percent}\"}}")).await
+    };
+    for (n, expected) in [(5, ["1", "0", "0", "0"]), (8, ["1", "1", "0", "0"]), (10, ["1", "1", "1", "1"]), (12, ["1", "1", "1", "1"])] {
+        for number in (0..n).map(unchecked) {
+            world.fresh(&number).await;
+        }
+        assert_eq!([crossed(50).await, crossed(80).await, crossed(95).await, crossed(100).await], expected, "{n} calls");
+    }
 }
 
 #[tokio::test]
@@ -61,7 +107,7 @@ async fn what_was_spent_stays_spent_over_a_restart() {
     world.restart().await;
     assert_eq!(world.fresh(&unchecked(2)).await.outcome(), (200, "billed"));
     assert_eq!(world.fresh(&unchecked(3)).await.outcome(), (402, "budget_exhausted"));
-    world.turn(std::time::Duration::from_hours(12));
+    world.turn(Duration::from_hours(12));
     assert_eq!(world.fresh(&unchecked(3)).await.outcome(), (200, "billed"), "a new day");
     assert_eq!(world.charged(), "0.30");
 }

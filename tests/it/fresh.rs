@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use reputation_gateway::config::Config;
 use reputation_gateway::sandbox::{Fault, Kind, Operation};
 
-use crate::harness::{BUDGET, STORED, UNCHECKED, World, unchecked};
+use crate::harness::{BUDGET, NULL, STORED, UNCHECKED, World, unchecked};
 
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -134,6 +135,61 @@ async fn what_may_have_been_paid_for_is_looked_for_before_it_is_paid_again() {
         assert_eq!(world.fresh(UNCHECKED).await.outcome(), (200, "cooldown"), "restarted: {restarted}");
         assert_eq!((world.charged().as_str(), world.charges().count), ("0.10", 1), "restarted: {restarted}");
     }
+}
+
+#[tokio::test]
+async fn a_call_that_left_older_data_in_place_is_taken_back_without_anyone_asking() {
+    let world = World::new().await;
+    assert_eq!(world.fresh(UNCHECKED).await.outcome(), (200, "billed"));
+    world.turn(Duration::from_hours(2));
+    world.fault(Fault::new(Kind::Reset).path_contains("/numbers/"));
+    assert_eq!(world.fresh(UNCHECKED).await.header("x-gateway-billed"), "unknown");
+    assert_eq!(world.metric("reputation_gateway_budget_spent_usd{budget=\"all-day\"}").await, "0.2");
+    world.turn(2 * MINUTE);
+    world.resolved().await;
+    assert_eq!(world.metric("reputation_gateway_budget_spent_usd{budget=\"all-day\"}").await, "0.1");
+    assert_eq!(world.metric("reputation_gateway_taken_back_usd_total{caller=\"anonymous\"}").await, "0.1");
+    assert_eq!(world.charged(), "0.10");
+    assert_eq!(world.fresh(UNCHECKED).await.outcome(), (200, "billed"), "nothing bars it any more");
+}
+
+#[tokio::test]
+async fn a_call_that_may_have_found_nothing_counts_and_is_looked_after_for_a_bounded_time() {
+    let world = World::new().await;
+    world.fault(Fault::new(Kind::ResetAfterBilling).path_contains("/numbers/"));
+    assert_eq!(world.fresh(NULL).await.outcome(), (504, "outcome_unknown"));
+    let before = world.sent();
+    // The longest that a former call matters: a null is remembered for six hours.
+    for _ in 0..7 * 60 {
+        world.turn(MINUTE);
+        tokio::task::yield_now().await;
+    }
+    world.resolved().await;
+    let looks = world.sent() - before;
+    assert!((1..=16).contains(&looks), "{looks} looks in seven hours");
+    assert_eq!(world.metric("reputation_gateway_budget_spent_usd{budget=\"all-day\"}").await, "0.1", "it counts for good");
+    assert_eq!(world.charged(), "0.10");
+}
+
+#[tokio::test]
+async fn an_sdks_retry_is_the_same_intent_whatever_is_configured() {
+    let forgetful = |config: &mut Config| {
+        config.fresh.min_age = "0s".parse().expect("a time");
+        config.fresh.unknown_window = "0s".parse().expect("a time");
+    };
+    let world = World::with(BUDGET, forgetful).await;
+    let path = format!("/v2/reputation/numbers/{UNCHECKED}?fresh=true");
+    let retry = async |count: &str| world.ask(&path).header("x-stainless-retry-count", count).send().await;
+    assert_eq!(retry("0").await.outcome(), (200, "billed"));
+    assert_eq!(retry("1").await.outcome(), (200, "cooldown"));
+    world.turn(MINUTE);
+    assert_eq!(retry("0").await.outcome(), (200, "billed"), "a new intent");
+    world.turn(MINUTE);
+    world.fault(Fault::new(Kind::Reset).path_contains("/numbers/"));
+    assert_eq!(retry("0").await.header("x-gateway-decision"), "outcome_unknown");
+    assert_eq!(retry("1").await.header("x-gateway-billed"), "no");
+    assert_eq!(retry("2").await.header("x-gateway-billed"), "no");
+    assert_eq!(world.charged(), "0.20");
 }
 
 #[tokio::test]

@@ -3,12 +3,14 @@
 mod budgets;
 mod callers;
 mod control;
+mod disk;
 mod docs;
 mod drain;
 mod faults;
 mod fresh;
 mod harness;
 mod kills;
+mod ledger;
 mod paths;
 mod process;
 mod reads;

@@ -14,7 +14,7 @@ const TOKEN: &str = "admin-token-secret";
 const STRANGER: &str = "Bearer-of-a-stranger";
 
 /// Every metric, by its kind: `docs` and dashboards rely on these names.
-const METRICS: [(&str, &str); 24] = [
+const METRICS: [(&str, &str); 27] = [
     ("requests_total", "counter"),
     ("request_duration_seconds", "histogram"),
     ("overhead_seconds", "histogram"),
@@ -35,6 +35,9 @@ const METRICS: [(&str, &str); 24] = [
     ("cache_evictions_total", "counter"),
     ("rate_limit_denied_total", "counter"),
     ("ledger_commit_seconds", "histogram"),
+    ("reconciliation_timestamp_seconds", "gauge"),
+    ("reconciliation_drift_usd", "gauge"),
+    ("reconciliation_drifts", "gauge"),
     ("upstream_breaker_state", "gauge"),
     ("kill_switch", "gauge"),
     ("config_reload_success", "gauge"),

@@ -1,7 +1,10 @@
 //! What the ledger promises, on a real file.
 
+mod bills;
+mod books;
 mod control;
 mod file;
+mod model;
 
 use std::future::ready;
 

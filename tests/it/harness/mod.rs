@@ -55,6 +55,13 @@ ttl_jitter = 0.0
 /// Ten dollars a day.
 pub(crate) const BUDGET: &str = "[[budget]]\nname = \"all-day\"\nlimit = \"10.00\"\nwindow = \"day\"\n";
 
+/// Waits until a gateway knows of every call what became of it.
+pub(crate) async fn resolved(admin: SocketAddr) {
+    while !Ask::new(admin, "/metrics").send().await.text().contains("\nreputation_gateway_calls_unresolved 0\n") {
+        tokio::task::yield_now().await;
+    }
+}
+
 /// A running gateway and all around it.
 pub(crate) struct World {
     pub(crate) clock: Clock,
@@ -206,9 +213,7 @@ impl World {
 
     /// Waits until it is known of every call what became of it.
     pub(crate) async fn resolved(&self) {
-        while self.metric("reputation_gateway_calls_unresolved").await != "0" {
-            tokio::task::yield_now().await;
-        }
+        resolved(self.admin).await;
     }
 
     /// Tells the gateway to stop, as SIGTERM would.

@@ -30,10 +30,28 @@ pub(crate) struct Ended {
 impl Process {
     /// Starts a command that serves, and waits until it says that it is ready.
     pub(crate) fn start(arguments: &[&str]) -> Self {
+        Self::spawn(command(arguments))
+    }
+
+    /// The same, where no file that it writes may grow beyond so many bytes, which fails its writes as a full disk would.
+    pub(crate) fn start_within(bytes: u64, arguments: &[&str]) -> Self {
+        let limited = format!("trap '' XFSZ; ulimit -S -f {}; exec \"$0\" \"$@\"", bytes / 512);
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", &limited, BINARY]).args(arguments).env_clear().stdin(Stdio::null());
+        Self::spawn(shell)
+    }
+
+    /// Lets its files grow as they like.
+    pub(crate) fn lift_limit(&self) {
+        let lifted = Command::new("prlimit").args(["--fsize=unlimited", "--pid", &self.child.id().to_string()]).status();
+        assert!(lifted.expect("prlimit is there").success());
+    }
+
+    fn spawn(mut command: Command) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let stderr = directory.path().join("stderr");
         let file = std::fs::File::create(&stderr).expect("a file");
-        let mut child = command(arguments).stdout(Stdio::piped()).stderr(file).spawn().expect("the command starts");
+        let mut child = command.stdout(Stdio::piped()).stderr(file).spawn().expect("the command starts");
         let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
         let mut ready = String::new();
         stdout.read_line(&mut ready).expect("text");
