@@ -44,6 +44,13 @@ impl World {
         self.ask(&path()).method(Method::POST).header("content-type", "application/json").body(body)
     }
 
+    /// Turns the kill switch on.
+    async fn stop_spending(&self) {
+        let switch = json!({ "on": true, "reason": "a drill", "author": "ops" }).to_string();
+        let ask = Ask::new(self.admin, "/admin/v1/kill-switch").method(Method::POST).header("content-type", "application/json");
+        assert_eq!(ask.body(switch).send().await.status, 200);
+    }
+
     pub(crate) async fn refresh(&self, numbers: &[impl AsRef<str>]) -> Answer {
         self.refreshing(body(numbers)).send().await
     }
@@ -262,14 +269,7 @@ async fn a_batch_takes_from_the_rates_what_it_has_numbers() {
 async fn a_stop_of_all_billable_work_stops_refreshes() {
     let world = open(BUDGET, |_| {}).await;
     world.fresh(UNCHECKED).await;
-    let switch = json!({ "on": true, "reason": "a drill", "author": "ops" }).to_string();
-    let stopped = Ask::new(world.admin, "/admin/v1/kill-switch")
-        .method(Method::POST)
-        .header("content-type", "application/json")
-        .body(switch)
-        .send()
-        .await;
-    assert_eq!(stopped.status, 200, "{stopped:?}");
+    world.stop_spending().await;
     let refused = world.refresh(&[STORED]).await;
     assert_eq!((refused.outcome(), refused.code().as_str()), ((503, "kill_switch"), "kill_switch"));
     assert_eq!(world.refresh(&[UNCHECKED]).await.outcome(), (200, "cooldown"), "what is paid for costs nothing");

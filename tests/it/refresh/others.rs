@@ -1,6 +1,6 @@
 //! A refresh among others: copies, lists, reads and purchases of the same numbers, and callers who leave.
 
-use reputation_gateway::auth::Permission;
+use reputation_gateway::auth::{Mode, Permission};
 use reputation_gateway::sandbox::{Fault, Kind};
 
 use super::{SECOND, body, money, open, posted, refreshes_sent, results, some};
@@ -119,4 +119,40 @@ async fn what_was_refreshed_before_a_restart_is_not_paid_for_again() {
     assert_eq!(world.refresh(&some(2)).await.outcome(), (200, "cooldown"));
     assert_eq!(world.fresh(UNCHECKED).await.outcome(), (200, "cooldown"));
     assert_eq!(world.charged(), "0.20");
+}
+
+#[tokio::test]
+async fn a_refresh_whose_turn_comes_after_a_stop_is_not_sent_and_holds_nothing() {
+    let world = World::gated(BUDGET, |config| {
+        config.auth.allow.push(Permission::Refresh);
+        config.upstream.max_in_flight = 1;
+    })
+    .await;
+    world.gate.close();
+    let numbers = some(3);
+    let (first, (queued, ())) = tokio::join!(world.fresh(STORED), async {
+        world.reached(1).await;
+        tokio::join!(world.refresh(&numbers), async {
+            while world.metric("reputation_gateway_holds_open").await != "4" {
+                tokio::task::yield_now().await;
+            }
+            world.stop_spending().await;
+            world.gate.open();
+        })
+    });
+    assert_eq!((first.outcome(), queued.outcome()), ((200, "billed"), (503, "kill_switch")));
+    assert_eq!((refreshes_sent(&world), world.charged().as_str(), posted(&world).await.as_str()), (0, "0.10", "0.1"));
+    assert_eq!(world.metric("reputation_gateway_holds_total{end=\"released\"}").await, "3");
+}
+
+#[tokio::test]
+async fn under_forwarded_keys_each_key_pays_for_its_own_and_looks_first_after_a_start() {
+    let mut world = open(BUDGET, |config| config.auth.mode = Mode::Forward).await;
+    let refresh = |world: &World, key: &str| world.refreshing(body(&[STORED, UNCHECKED])).key(key).send();
+    assert_eq!(refresh(&world, "key-one").await.outcome(), (200, "billed"));
+    assert_eq!(refresh(&world, "key-one").await.outcome(), (200, "cooldown"));
+    world.stop().await;
+    world.restart().await;
+    assert_eq!(refresh(&world, "key-one").await.outcome(), (200, "cooldown"), "the list shows that the data is young");
+    assert_eq!((world.charged().as_str(), refreshes_sent(&world)), ("0.20", 1));
 }
