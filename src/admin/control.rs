@@ -69,7 +69,9 @@ pub(super) async fn raise(gateway: &Gateway, name: String, body: &[u8]) -> Refus
         }
         Err(why @ OverrideRefused::NoSuchBudget) => Err(problem(StatusCode::NOT_FOUND, "budget_not_found", format!("{name:?}: {why}"))),
         Err(why @ OverrideRefused::TooMany(_)) => Err(problem(StatusCode::CONFLICT, "too_many_overrides", why.to_string())),
-        Err(OverrideRefused::Unavailable) => Err(unavailable("the ledger cannot record the override now, so it is not in force")),
+        Err(OverrideRefused::Unavailable) => {
+            Err(unavailable("the ledger has not recorded the override, so it is not in force; look at the budget before you ask again"))
+        }
     }
 }
 
@@ -81,9 +83,11 @@ pub(super) async fn switch(gateway: &Gateway, body: &[u8]) -> Refused<Value> {
     match gateway.switch(on, reason, author).await {
         Ok(state) => Ok(kill_switch(&state)),
         Err(_) if on => {
-            Err(unavailable("billable work is stopped, but the ledger cannot record that yet: a restart before it can forgets it"))
+            Err(unavailable("billable work is stopped, but the ledger has not recorded that yet: a restart before it has forgets it"))
         }
-        Err(_) => Err(unavailable("the ledger cannot record that now, so billable work stays stopped")),
+        Err(_) => {
+            Err(unavailable("the ledger has not recorded that, so billable work stays stopped; look at kill-switch before you ask again"))
+        }
     }
 }
 

@@ -157,6 +157,10 @@ impl Config {
         let retention = self.ledger.retention;
         let why = format!("{retention} is shorter than a month, whose budgets would forget what was spent: keep at least 32d");
         findings.refuse_if(retention.0 < SHORTEST_RETENTION, "ledger.retention", why);
+        let memory = self.policy().memory();
+        let why =
+            "is shorter than fresh.min_age, fresh.unknown_window or cache.null_ttl: what was paid for would be forgotten, and paid again";
+        findings.refuse_if(retention.0 < memory, "ledger.retention", why);
         let known = |name: &str| name == ANONYMOUS || self.caller.iter().any(|caller| caller.name == name);
         let why = "0 would forget at once what was paid for, and pay for it again";
         findings.refuse_if(self.fresh.remembered_numbers == 0, "fresh.remembered_numbers", why);

@@ -26,6 +26,7 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 pub use build::BuildError;
@@ -48,6 +49,7 @@ use crate::wire::directives::Directives;
 use crate::wire::target::Target;
 use answer::{Answer, Refused};
 use ask::{Ask, Page};
+use charge::LEDGER_WAIT;
 use look::Look;
 use purchase::Landing;
 use visit::Visit;
@@ -128,14 +130,14 @@ impl Gateway {
         self.0.ledger.budgets()
     }
 
-    /// Raises a budget's limit for a while.
+    /// Raises a budget's limit for a while. Does not wait for a disk that hangs.
     pub async fn raise(&self, granted: Override) -> Result<BudgetStatus, OverrideRefused> {
-        self.0.ledger.raise(granted).await
+        timeout(LEDGER_WAIT, self.0.ledger.raise(granted)).await.unwrap_or(Err(OverrideRefused::Unavailable))
     }
 
-    /// Stops all billable work, or allows it again.
+    /// Stops all billable work, or allows it again. Does not wait for a disk that hangs.
     pub async fn switch(&self, on: bool, reason: String, author: String) -> Result<KillSwitch, Unavailable> {
-        self.0.ledger.switch(on, reason, author).await
+        timeout(LEDGER_WAIT, self.0.ledger.switch(on, reason, author)).await.unwrap_or(Err(Unavailable))
     }
 
     /// Whether all billable work is stopped.

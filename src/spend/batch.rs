@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 
 use super::accounts::{Account, Accounts, OpenHold, verdict};
+use super::stop::Stop;
 use super::writer::{Correction, Ending, Granting, Request, Switching};
 use super::{BudgetStatus, End, Finding, HoldId, HoldRefused, KillSwitch, OverrideRefused, store};
 use crate::clock::Clock;
@@ -51,7 +52,9 @@ pub(super) struct Crossed {
 pub(super) struct Step<'a> {
     pub(super) connection: &'a Connection,
     pub(super) accounts: &'a mut Accounts,
-    pub(super) kill_switch: &'a KillSwitch,
+    pub(super) stop: &'a Stop,
+    /// A stop that is not recorded yet.
+    pub(super) unrecorded: Option<&'a KillSwitch>,
     pub(super) clock: &'a Clock,
     pub(super) now: Timestamp,
     pub(super) written: Written,
@@ -78,8 +81,10 @@ impl Step<'_> {
             self.correct(correction)?;
         }
         self.accounts.roll(now, |budget, window| store::standing(self.connection, budget, window, now))?;
-        for switching in &batch.switches {
-            store::insert_kill_switch(self.connection, &switching.set)?;
+        // Stops are recorded as they are found in force, also where there was no place in the queue to ask for it.
+        let allowed = batch.switches.iter().filter(|switching| switching.allows(self.stop)).map(|switching| &switching.set);
+        for set in self.unrecorded.into_iter().chain(allowed) {
+            store::insert_kill_switch(self.connection, set)?;
         }
         for granting in &batch.grants {
             let granted = self.grant(granting)?;
@@ -136,7 +141,7 @@ impl Step<'_> {
     }
 
     fn hold(&mut self, request: &Request) -> rusqlite::Result<Result<Vec<HoldId>, HoldRefused>> {
-        if self.kill_switch.on {
+        if self.stop.is_on() {
             return Ok(Err(HoldRefused::Stopped));
         }
         let verdict = verdict(self.accounts.all(), &request.charges, self.now);

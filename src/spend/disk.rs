@@ -73,6 +73,8 @@ pub(super) struct Disk {
     place: Place,
     connection: Option<Connection>,
     identity: Option<Identity>,
+    /// The journal that the connection writes first.
+    journal: Option<Identity>,
     /// Whether the file may be made: not if there was one, which whoever mends it may have put aside for a moment.
     may_create: bool,
     /// Keeps other processes out. Last, so that it is let go after the connection.
@@ -82,25 +84,29 @@ pub(super) struct Disk {
 impl Disk {
     pub(super) fn new(place: Place) -> Self {
         let may_create = !matches!(&place, Place::File(path) if path.exists());
-        Self { place, connection: None, identity: None, may_create, lock: None }
+        Self { place, connection: None, identity: None, journal: None, may_create, lock: None }
     }
 
     /// The connection, opened if it is not.
     pub(super) fn connection(&mut self) -> Result<&mut Connection, OpenFailure> {
         if let Place::File(path) = &self.place {
-            if self.lock.is_none() {
-                self.lock = Some(lock(path)?);
-            }
+            self.lock = Some(lock(path, self.lock.take())?);
             if self.identity.is_some() && identity(path) != self.identity {
                 return Err(OpenFailure::Replaced);
+            }
+            if self.connection.is_some() && self.journal.is_some() && identity(&beside(path, "-wal")) != self.journal {
+                // What it holds is copied into the file when the connection closes.
+                self.connection = None;
+                return Err(OpenFailure::NoJournal);
             }
         }
         let connection = match self.connection.take() {
             Some(connection) => connection,
             None => self.place.writer(self.may_create)?,
         };
-        if let (Place::File(path), None) = (&self.place, self.identity) {
-            self.identity = identity(path);
+        if let Place::File(path) = &self.place {
+            self.identity = self.identity.or_else(|| identity(path));
+            self.journal = identity(&beside(path, "-wal"));
             self.may_create = false;
         }
         Ok(self.connection.insert(connection))
@@ -114,19 +120,30 @@ impl Disk {
     }
 }
 
+/// A file that `SQLite`, or the gateway, keeps beside the ledger's.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
 fn identity(path: &Path) -> Option<Identity> {
     std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
 }
 
-/// Keeps other processes out, as long as the file that is returned stays open. The kernel lets go when this process ends.
-fn lock(path: &Path) -> Result<File, OpenFailure> {
+/// Keeps other processes out, as long as the file that is returned stays open. The kernel lets go when this process ends. A lock on a
+/// file that somebody removed keeps nobody out, so it is taken anew. It is that of the file itself, whatever links lead to it.
+fn lock(path: &Path, held: Option<File>) -> Result<File, OpenFailure> {
     let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
     if directory.is_some_and(|directory| !directory.exists()) {
         return Err(OpenFailure::NoDirectory);
     }
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let file = File::options().create(true).truncate(false).write(true).open(name).map_err(OpenFailure::Lock)?;
+    let name = beside(&path.canonicalize().unwrap_or_else(|_| path.to_owned()), ".lock");
+    let is_there = |held: &File| held.metadata().is_ok_and(|held| identity(&name) == Some((held.dev(), held.ino())));
+    if let Some(held) = held.filter(is_there) {
+        return Ok(held);
+    }
+    let file = File::options().create(true).truncate(false).write(true).open(&name).map_err(OpenFailure::Lock)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(OpenFailure::InUse),

@@ -241,6 +241,9 @@ pub enum OpenFailure {
     /// The file that was opened is not at its path any more.
     #[error("the file was removed or replaced; put it back, or start the gateway anew to use what is there now")]
     Replaced,
+    /// The journal that was written is not at its path any more.
+    #[error("its journal was removed or replaced; what it held is copied into the file now")]
+    NoJournal,
     /// `SQLite` cannot use it.
     #[error("{0}")]
     Database(#[from] rusqlite::Error),

@@ -21,6 +21,7 @@ mod disk;
 mod facts;
 mod hold;
 mod retention;
+mod stop;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -46,6 +47,7 @@ pub use self::facts::{
     OverrideRefused, Posted, Unavailable,
 };
 pub use self::hold::Hold;
+use self::stop::Stop;
 use self::writer::{Command, Correction, Granting, Request, Switching, Writer};
 use crate::clock::Clock;
 use crate::policy::budget::Budget;
@@ -76,6 +78,7 @@ impl Default for Config {
 pub struct Ledger {
     queue: mpsc::Sender<Command>,
     view: Arc<ArcSwap<View>>,
+    stop: Arc<Stop>,
     place: Place,
     /// The place in the queue that is kept for [`Ledger::close`].
     closing: Arc<Mutex<Option<OwnedPermit<Command>>>>,
@@ -87,19 +90,12 @@ struct View {
     accounts: Vec<Account>,
     open: usize,
     oldest: Option<Duration>,
-    kill_switch: KillSwitch,
     available: bool,
 }
 
 impl View {
-    fn of(accounts: &Accounts, kill_switch: &KillSwitch, available: bool) -> Self {
-        Self {
-            accounts: accounts.all().to_vec(),
-            open: accounts.open_count(),
-            oldest: accounts.oldest(),
-            kill_switch: kill_switch.clone(),
-            available,
-        }
+    fn of(accounts: &Accounts, available: bool) -> Self {
+        Self { accounts: accounts.all().to_vec(), open: accounts.open_count(), oldest: accounts.oldest(), available }
     }
 }
 
@@ -116,11 +112,11 @@ impl Ledger {
         let since = clock.now().checked_sub(memory).unwrap_or(Timestamp::MIN);
         let mut writer = Writer::new(config, Disk::new(place.clone()), Accounts::new(budgets), since, clock.clone(), observe);
         writer.begin()?;
-        let view = writer.view();
+        let (view, stop) = (writer.view(), writer.stop());
         let (queue, commands) = mpsc::channel(SEATS);
         let closing = Arc::new(Mutex::new(queue.clone().try_reserve_owned().ok()));
         thread::Builder::new().name("ledger".to_owned()).spawn(move || writer.run(commands)).map_err(OpenFailure::Writer)?;
-        Ok(Self { queue, view, place, closing, clock })
+        Ok(Self { queue, view, stop, place, closing, clock })
     }
 
     /// Holds a charge's price in every budget that applies, or in none. Returns when that is durable.
@@ -143,10 +139,10 @@ impl Ledger {
     /// holds nothing, counts nothing.
     pub fn preview(&self, charges: &[Charge]) -> Result<(), HoldRefused> {
         let now = self.clock.now();
-        let view = self.view.load();
-        if view.kill_switch.on {
+        if self.stop.is_on() {
             return Err(HoldRefused::Stopped);
         }
+        let view = self.view.load();
         if !view.available {
             return Err(HoldRefused::Unavailable);
         }
@@ -167,23 +163,26 @@ impl Ledger {
         self.command(|answer| Command::Grant(Granting { granted, answer })).await?
     }
 
-    /// Stops all billable work, or allows it again. A stop holds at once; on an error it is not recorded yet, which the ledger goes on
-    /// trying. Allowing it again takes effect when it is recorded.
+    /// Stops all billable work, or allows it again. A stop is in force at once, whatever becomes of its record, which the ledger
+    /// makes as soon as it can; the answer waits for that. Work is allowed again when that is recorded.
     pub async fn switch(&self, on: bool, reason: String, author: String) -> Result<KillSwitch, Unavailable> {
         let set = KillSwitch { on, since: Some(store::recorded(self.clock.now())), reason: Some(reason), author: Some(author) };
-        let command = |answer| Command::Switch(Switching { set: set.clone(), answer: Some(answer) });
-        self.command(command).await??;
+        if on {
+            self.stop.stop(set.clone());
+        }
+        let asked = self.stop.asked();
+        self.command(|answer| Command::Switch(Switching { set: set.clone(), asked, answer })).await??;
         Ok(set)
     }
 
     /// Whether all billable work is stopped.
     pub fn kill_switch(&self) -> KillSwitch {
-        self.view.load().kill_switch.clone()
+        self.stop.state()
     }
 
     /// Whether all billable work is stopped, at the least cost.
     pub fn is_stopped(&self) -> bool {
-        self.view.load().kill_switch.on
+        self.stop.is_on()
     }
 
     /// Whether the file could be written when it last was to be.

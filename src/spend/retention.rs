@@ -19,18 +19,24 @@ pub(super) enum Progress {
     Done,
 }
 
+/// Longer than any budget's window.
+const MONTH: SignedDuration = SignedDuration::from_hours(32 * 24);
+
 /// Rolls up some of what ended before the retention, counted from `today`'s midnight. Open holds stay.
 pub(super) fn roll_up(connection: &mut Connection, today: Date, retention: Duration) -> rusqlite::Result<Progress> {
     let midnight = today.to_zoned(TimeZone::UTC).map_or(Timestamp::UNIX_EPOCH, |midnight| midnight.timestamp());
     let retention = SignedDuration::try_from(retention).unwrap_or(SignedDuration::MAX);
-    let before = midnight.checked_sub(retention).unwrap_or(Timestamp::MIN).as_microsecond();
+    let before = midnight.checked_sub(retention).unwrap_or(Timestamp::MIN);
+    // All thresholds of a window leave together.
+    let window_before = before.checked_sub(MONTH).unwrap_or(Timestamp::MIN).as_microsecond();
+    let before = before.as_microsecond();
     let transaction = store::begin(connection)?;
     let ended = ended_before(&transaction, before)?;
     for id in &ended {
         transaction
             .prepare_cached(
                 "INSERT INTO rolled_up (day, caller, enterprise, operation, calls, posted_micros)
-                 SELECT date(held_at_us / 1000000, 'unixepoch'), caller, enterprise, operation, 1, posted_micros FROM balance WHERE id = ?
+                 SELECT coalesce(date(held_at_us / 1000000, 'unixepoch'), '0000-01-01'), caller, enterprise, operation, 1, posted_micros FROM balance WHERE id = ?
                  ON CONFLICT DO UPDATE SET calls = calls + 1, posted_micros = posted_micros + excluded.posted_micros",
             )?
             .execute([id])?;
@@ -38,7 +44,7 @@ pub(super) fn roll_up(connection: &mut Connection, today: Date, retention: Durat
         transaction.prepare_cached("DELETE FROM charge WHERE id = ?")?.execute([id])?;
     }
     transaction.execute("DELETE FROM budget_override WHERE expires_at_us < ?", [before])?;
-    transaction.execute("DELETE FROM budget_threshold WHERE at_us < ?", [before])?;
+    transaction.execute("DELETE FROM budget_threshold WHERE window_start_us < ?", [window_before])?;
     transaction.execute("DELETE FROM kill_switch WHERE at_us < ? AND seq < (SELECT max(seq) FROM kill_switch)", [before])?;
     transaction.execute("DELETE FROM reconciliation WHERE at_us < ? AND seq < (SELECT max(seq) FROM reconciliation)", [before])?;
     transaction.commit()?;

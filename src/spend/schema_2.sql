@@ -15,11 +15,12 @@ CREATE INDEX budget_override_by_budget ON budget_override (budget, expires_at_us
 CREATE TABLE budget_threshold (
     budget          TEXT NOT NULL,
     window_start_us INTEGER NOT NULL,
+    window_end_us   INTEGER NOT NULL,                               -- an edited window has thresholds of its own
     percent         INTEGER NOT NULL,
     at_us           INTEGER NOT NULL,
     spent_micros    INTEGER NOT NULL,
     limit_micros    INTEGER NOT NULL,                               -- with the overrides of that moment
-    PRIMARY KEY (budget, window_start_us, percent)
+    PRIMARY KEY (budget, window_start_us, window_end_us, percent)
 ) STRICT, WITHOUT ROWID;
 
 -- An operator stopped all billable work, or allowed it again; the last one counts. Never changed.

@@ -166,20 +166,23 @@ pub(super) fn insert_override(connection: &Connection, granted: &Override) -> ru
 /// The highest threshold that was recorded for a window.
 fn threshold(connection: &Connection, budget: &Budget, window: Interval) -> rusqlite::Result<u8> {
     connection
-        .prepare_cached("SELECT coalesce(max(percent), 0) FROM budget_threshold WHERE budget = ? AND window_start_us = ?")?
-        .query_row(params![budget.name, window.start.as_microsecond()], |row| row.get(0))
+        .prepare_cached(
+            "SELECT coalesce(max(percent), 0) FROM budget_threshold WHERE budget = ? AND window_start_us = ? AND window_end_us = ?",
+        )?
+        .query_row(params![budget.name, window.start.as_microsecond(), window.end.as_microsecond()], |row| row.get(0))
 }
 
 /// Records that an account's window reached a threshold.
 pub(super) fn insert_threshold(connection: &Connection, account: &Account, percent: u8, now: Timestamp) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
-            "INSERT INTO budget_threshold (budget, window_start_us, percent, at_us, spent_micros, limit_micros)
-             VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            "INSERT INTO budget_threshold (budget, window_start_us, window_end_us, percent, at_us, spent_micros, limit_micros)
+             VALUES (?, ?, ?, ?, ?, ?, ?)",
         )?
         .execute(params![
             account.budget.name,
             account.window.start.as_microsecond(),
+            account.window.end.as_microsecond(),
             percent,
             now.as_microsecond(),
             account.standing.balance.posted.micros(),
@@ -204,6 +207,11 @@ pub(super) fn insert_kill_switch(connection: &Connection, set: &KillSwitch) -> r
     connection
         .execute("INSERT INTO kill_switch (at_us, is_on, reason, author) VALUES (?, ?, ?, ?)", params![at, set.on, set.reason, set.author])
         .map(drop)
+}
+
+/// When the newest charge was held.
+pub(super) fn newest(connection: &Connection) -> rusqlite::Result<Option<Timestamp>> {
+    connection.query_row("SELECT max(held_at_us) FROM charge", [], |row| row.get::<_, Option<i64>>(0)?.map(|_| instant(row, 0)).transpose())
 }
 
 /// The holds that have no end.

@@ -13,15 +13,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::mpsc::{OwnedPermit, Receiver, Sender};
 use tokio::sync::oneshot;
 
 use super::accounts::Accounts;
 use super::batch::{Batch, Step, Written};
 use super::disk::Disk;
+use super::stop::Stop;
 use super::{
     BudgetStatus, Config, End, Event, Finding, Hold, HoldId, HoldRefused, KillSwitch, Observe, OpenFailure, Override, OverrideRefused,
     Unavailable, View, retention, store,
@@ -37,6 +38,8 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// How long a ledger with nothing to do waits until it looks whether there is something to roll up.
 const IDLE: Duration = Duration::from_hours(1);
+
+const DAY: SignedDuration = SignedDuration::from_hours(24);
 
 /// What the writer is asked to do.
 #[derive(Debug)]
@@ -90,8 +93,16 @@ pub(super) struct Granting {
 #[derive(Debug)]
 pub(super) struct Switching {
     pub(super) set: KillSwitch,
-    /// Whoever waits for it; nobody, for a stop that could not be recorded at first.
-    pub(super) answer: Option<oneshot::Sender<Result<(), Unavailable>>>,
+    /// How many stops there had been by then.
+    pub(super) asked: u64,
+    pub(super) answer: oneshot::Sender<Result<(), Unavailable>>,
+}
+
+impl Switching {
+    /// Whether it allows work again, and nobody stopped it since.
+    pub(super) fn allows(&self, stop: &Stop) -> bool {
+        !self.set.on && self.asked == stop.asked()
+    }
 }
 
 /// Waits for the writer's answer, but not for that of a writer that is gone: what reaches the queue too late stays in it.
@@ -108,7 +119,9 @@ pub(super) struct Writer {
     config: Config,
     disk: Disk,
     accounts: Accounts,
-    kill_switch: KillSwitch,
+    stop: Arc<Stop>,
+    /// How the kill switch is set in the file.
+    recorded: KillSwitch,
     view: Arc<ArcSwap<View>>,
     clock: Clock,
     observe: Observe,
@@ -116,37 +129,46 @@ pub(super) struct Writer {
     recall_since: Timestamp,
     /// Whether the file has been open.
     is_loaded: bool,
-    /// What could not be written yet: ends, and stops.
-    unwritten: Batch,
-    /// Whether the last transaction failed.
-    failing: bool,
+    /// Ends that could not be written yet.
+    unwritten: Vec<Ending>,
+    /// Why the last transaction failed, if it did; for a log that tells changes only.
+    failing: Option<String>,
     /// The day on which nothing was left to roll up.
     rolled_up: Option<Date>,
+    /// The newest charge when the file was opened, and when that was (monotonic): the clock may be wrong, and time cannot have
+    /// gone further since.
+    newest: (Timestamp, Duration),
 }
 
 impl Writer {
     pub(super) fn new(config: &Config, disk: Disk, accounts: Accounts, recall_since: Timestamp, clock: Clock, observe: Observe) -> Self {
-        let kill_switch = KillSwitch::default();
-        let view = Arc::new(ArcSwap::from_pointee(View::of(&accounts, &kill_switch, false)));
+        let view = Arc::new(ArcSwap::from_pointee(View::of(&accounts, false)));
         Self {
             config: config.clone(),
             disk,
             accounts,
-            kill_switch,
+            stop: Arc::default(),
+            recorded: KillSwitch::default(),
             view,
             clock,
             observe,
             recall_since,
             is_loaded: false,
-            unwritten: Batch::default(),
-            failing: false,
+            unwritten: Vec::new(),
+            failing: None,
             rolled_up: None,
+            newest: (Timestamp::MIN, Duration::ZERO),
         }
     }
 
     /// What everyone may see, as it will be published from now on.
     pub(super) fn view(&self) -> Arc<ArcSwap<View>> {
         Arc::clone(&self.view)
+    }
+
+    /// The kill switch.
+    pub(super) fn stop(&self) -> Arc<Stop> {
+        Arc::clone(&self.stop)
     }
 
     /// Opens the file for the first time. One that only time can mend is tried again later, and holds are refused until then.
@@ -190,7 +212,7 @@ impl Writer {
     }
 
     fn patience(&self) -> Duration {
-        if self.failing {
+        if self.failing.is_some() {
             RETRY
         } else if self.rolled_up == Some(self.today()) {
             IDLE
@@ -201,7 +223,7 @@ impl Writer {
 
     /// Writes a batch, and answers everyone in it.
     fn serve(&mut self, commands: impl Iterator<Item = Command>) {
-        let mut batch = mem::take(&mut self.unwritten);
+        let mut batch = Batch { ends: mem::take(&mut self.unwritten), ..Batch::default() };
         for command in commands {
             match command {
                 Command::Hold(request) => batch.requests.push(request),
@@ -212,11 +234,7 @@ impl Writer {
                 Command::Close => {}
             }
         }
-        // A stop holds at once, also if it cannot be recorded.
-        if let Some(stop) = batch.switches.iter().find(|switching| switching.set.on) {
-            self.kill_switch = stop.set.clone();
-        }
-        if self.failing || !batch.is_empty() {
+        if self.failing.is_some() || !batch.is_empty() {
             match self.write(&batch) {
                 Ok(written) => self.succeed(written, batch),
                 Err(error) => self.fail(&error, batch),
@@ -235,17 +253,23 @@ impl Writer {
             for (id, hold) in &left {
                 store::insert_end(&transaction, *id, End::Assumed, hold.charge.price, "open when the process ended", now)?;
             }
-            if !self.kill_switch.on {
-                self.kill_switch = store::kill_switch(&transaction)?;
+            self.newest = (store::newest(&transaction)?.unwrap_or(now), self.clock.elapsed());
+            let asked = self.stop.asked();
+            self.recorded = store::kill_switch(&transaction)?;
+            if asked == 0 {
+                self.stop.settle(&self.recorded, asked);
             }
         }
+        let in_force = self.stop.state();
+        let unrecorded = Some(&in_force).filter(|state| state.on && **state != self.recorded);
         if batch.is_empty() {
             store::touch(&transaction)?;
         }
         let step = Step {
             connection: &transaction,
             accounts: &mut self.accounts,
-            kill_switch: &self.kill_switch,
+            stop: &self.stop,
+            unrecorded,
             clock: &self.clock,
             now,
             written: Written { ends: left.into_iter().map(|(_, hold)| (End::Assumed, hold)).collect(), ..Written::default() },
@@ -261,24 +285,26 @@ impl Writer {
             (self.observe)(Event::Recalled(posted));
         }
         self.is_loaded = true;
+        self.recorded = in_force;
+        for Switching { set, asked, .. } in batch.switches.iter().filter(|switching| switching.allows(&self.stop)) {
+            self.recorded = set.clone();
+            self.stop.settle(set, *asked);
+        }
         Ok(written)
     }
 
     fn succeed(&mut self, written: Written, batch: Batch) {
-        if mem::take(&mut self.failing) {
+        if self.failing.take().is_some() {
             tracing::info!("the ledger is written again");
         }
         self.accounts.keep();
-        if let Some(last) = batch.switches.last() {
-            self.kill_switch = last.set.clone();
-        }
         self.publish(true);
         self.tell(&written);
         for answer in batch.ends.into_iter().filter_map(|ending| ending.answer) {
             let _ = answer.send(Ok(()));
         }
-        for answer in batch.switches.into_iter().filter_map(|switching| switching.answer) {
-            let _ = answer.send(Ok(()));
+        for switching in batch.switches {
+            let _ = switching.answer.send(Ok(()));
         }
         for (correction, corrected) in batch.corrections.into_iter().zip(written.corrections) {
             let _ = correction.answer.send(Ok(corrected.is_some()));
@@ -311,8 +337,10 @@ impl Writer {
     }
 
     fn fail(&mut self, error: &OpenFailure, mut batch: Batch) {
-        if !mem::replace(&mut self.failing, true) {
+        let why = error.to_string();
+        if self.failing.as_ref() != Some(&why) {
             tracing::error!(%error, "the ledger cannot be written; billable work is refused until it can");
+            self.failing = Some(why);
         }
         self.accounts.undo();
         self.disk.reopen();
@@ -320,8 +348,8 @@ impl Writer {
         for answer in batch.ends.iter_mut().filter_map(|ending| ending.answer.take()) {
             let _ = answer.send(Err(Unavailable));
         }
-        for answer in batch.switches.iter_mut().filter_map(|switching| switching.answer.take()) {
-            let _ = answer.send(Err(Unavailable));
+        for switching in batch.switches {
+            let _ = switching.answer.send(Err(Unavailable));
         }
         for correction in batch.corrections {
             let _ = correction.answer.send(Err(Unavailable));
@@ -332,18 +360,17 @@ impl Writer {
         for request in batch.requests {
             let _ = request.answer.send(Err(HoldRefused::Unavailable));
         }
-        let stop = batch.switches.into_iter().rev().find(|switching| switching.set.on);
-        self.unwritten = Batch { ends: batch.ends, switches: stop.into_iter().collect(), ..Batch::default() };
+        self.unwritten = batch.ends;
     }
 
     fn publish(&self, available: bool) {
-        self.view.store(Arc::new(View::of(&self.accounts, &self.kill_switch, available)));
+        self.view.store(Arc::new(View::of(&self.accounts, available)));
     }
 
     /// Adds up some of the charges that are older than the retention, in a transaction of their own.
     fn roll_up(&mut self) {
         let today = self.today();
-        if self.failing || self.rolled_up == Some(today) {
+        if self.failing.is_some() || self.rolled_up == Some(today) {
             return;
         }
         let rolled = self.disk.connection().and_then(|connection| Ok(retention::roll_up(connection, today, self.config.retention.0)?));
@@ -357,7 +384,11 @@ impl Writer {
         }
     }
 
+    /// The day, for what is thrown away: by the clock, but no later than a day after what is known to have passed.
     fn today(&self) -> Date {
-        self.clock.now().to_zoned(TimeZone::UTC).date()
+        let (newest, since) = self.newest;
+        let passed = SignedDuration::try_from(self.clock.elapsed().saturating_sub(since)).unwrap_or(SignedDuration::MAX);
+        let latest = newest.checked_add(passed).and_then(|latest| latest.checked_add(DAY)).unwrap_or(Timestamp::MAX);
+        self.clock.now().min(latest).to_zoned(TimeZone::UTC).date()
     }
 }

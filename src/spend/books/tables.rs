@@ -83,26 +83,27 @@ pub(super) fn overrides(connection: &Connection, report: &mut Report) -> Result<
 
 /// One that was reached, was reached after all that are below it.
 pub(super) fn thresholds(connection: &Connection, report: &mut Report) -> Result<(), BooksFailure> {
-    let columns = "SELECT budget, window_start_us, percent, at_us, spent_micros, limit_micros FROM budget_threshold";
+    let columns = "SELECT budget, window_start_us, percent, at_us, spent_micros, limit_micros, window_end_us FROM budget_threshold";
     let rows = all(connection, columns, |row| {
         let amounts = (row.get::<_, i64>(4)?, row.get::<_, i64>(5)?);
-        Ok(((row.get::<_, String>(0)?, row.get::<_, i64>(1)?), row.get::<_, i64>(2)?, row.get::<_, i64>(3)?, amounts))
+        let window = (row.get::<_, String>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(6)?);
+        Ok((window, row.get::<_, i64>(2)?, row.get::<_, i64>(3)?, amounts))
     })?;
-    let mut windows: BTreeMap<(String, i64), Vec<i64>> = BTreeMap::new();
-    for ((budget, start), percent, at_us, (spent, limit)) in rows {
+    let mut windows: BTreeMap<(String, i64, i64), Vec<i64>> = BTreeMap::new();
+    for ((budget, start, end), percent, at_us, (spent, limit)) in rows {
         let mut wrong = |what: &str| report.violation(None, format!("threshold {percent} of budget {budget:?}, {}, {what}", shown(start)));
         if !PERCENTS.contains(&percent) {
             wrong("is none of 50, 80, 95, 100");
         }
-        if !is_instant(start) || !is_instant(at_us) {
+        if !is_instant(start) || !is_instant(end) || start >= end || !is_instant(at_us) {
             wrong("has a time that is none");
         }
         if i128::from(spent) * 100 < i128::from(percent) * i128::from(limit) {
             wrong(&format!("was recorded at {} of {}", Usd::from_micros(spent), Usd::from_micros(limit)));
         }
-        windows.entry((budget, start)).or_default().push(percent);
+        windows.entry((budget, start, end)).or_default().push(percent);
     }
-    for ((budget, start), reached) in windows {
+    for ((budget, start, _), reached) in windows {
         let highest = reached.iter().max().copied().unwrap_or_default();
         for missing in PERCENTS.iter().filter(|percent| **percent < highest && !reached.contains(percent)) {
             report.violation(None, format!("threshold {missing} of budget {budget:?}, {}, is missing below {highest}", shown(start)));

@@ -299,18 +299,17 @@ impl RawCharge {
         let posted = entries.iter().map(|entry| entry.amount).sum();
         let mut ends = Vec::new();
         for entry in entries {
-            entry.check(self.price, !ends.is_empty(), wrong);
+            entry.check(self.price, wrong);
             if entry.kind != tables::CORRECTED {
                 ends.push(entry.seq.to_string());
             }
         }
+        let kinds: Vec<_> = entries.iter().map(|entry| entry.kind.as_str()).collect();
+        if kinds.contains(&tables::CORRECTED) && kinds != ["assumed", tables::CORRECTED] {
+            wrong(format!("its entries are {}, and only one that was assumed is corrected, once", kinds.join(", ")));
+        }
         if ends.len() > 1 {
             wrong(format!("it ended {} times, in entries {}", ends.len(), ends.join(", ")));
-        }
-        // Without a correction the end alone is wrong, and has been told of.
-        let is_corrected = entries.iter().any(|entry| entry.kind == tables::CORRECTED);
-        if is_corrected && (posted < Usd::ZERO || posted > self.price) {
-            wrong(format!("with its corrections it posts {posted}, of a price of {}", self.price));
         }
         let held = if ends.is_empty() { self.price } else { Usd::ZERO };
         let state = entries.last().map_or_else(|| "held".to_owned(), |entry| entry.kind.clone());
@@ -340,7 +339,7 @@ impl RawCharge {
 }
 
 impl RawEntry {
-    fn check(&self, price: Usd, has_ended: bool, wrong: &mut impl FnMut(String)) {
+    fn check(&self, price: Usd, wrong: &mut impl FnMut(String)) {
         let Self { seq, at_us, kind, amount } = self;
         if let Err(error) = Timestamp::from_microsecond(*at_us) {
             wrong(format!("the time of entry {seq} is none: {error}"));
@@ -350,7 +349,9 @@ impl RawEntry {
                 wrong(format!("entry {seq} is {kind} and posts {amount}, and should post {}", end.posts(price)));
             }
             Err(_) if kind != tables::CORRECTED => wrong(format!("entry {seq} is {kind:?}, which is no kind of entry")),
-            Err(_) if !has_ended => wrong(format!("entry {seq} corrects it, and it had not ended")),
+            Err(_) if *amount != Usd::ZERO && *amount != Usd::ZERO - price => {
+                wrong(format!("entry {seq} corrects by {amount}, and should by nothing or by the whole price of {price}"));
+            }
             Ok(_) | Err(_) => {}
         }
     }

@@ -40,8 +40,8 @@ const PUT: &str = "INSERT INTO entry (charge, at_us, kind, amount_micros, why)";
 #[tokio::test]
 async fn a_ledger_that_the_gateway_wrote_is_right() {
     let bench = Bench::new();
-    let (_ledger, _hold) = four(&bench).await;
-    bench.sql(&format!("{PUT} VALUES (1, 0, 'corrected', -100000, 'the bill does not have it')"));
+    let (ledger, _hold) = four(&bench).await;
+    assert_eq!(ledger.correct(HoldId(3), Finding::NotBilled, "a look found older data").await, Ok(true));
     let mut seen = Vec::new();
     let report = Books::open(&bench.path()).expect("opens").verify(&[], |done, total| seen.push((done, total))).expect("readable");
     assert!(report.is_clean() && report.notes.is_empty(), "{report:?}");
@@ -79,9 +79,22 @@ async fn each_wrong_entry_is_found() {
             "charge 3: entry 3 is assumed and posts 0.00, and should post 0.10",
         ),
         (format!("DROP INDEX entry_end; {PUT} VALUES (2, 0, 'released', 0, 'again')"), "charge 2: it ended 2 times, in entries 2, 4"),
-        (format!("{PUT} VALUES (4, 0, 'corrected', 0, 'early')"), "charge 4: entry 4 corrects it, and it had not ended"),
-        (format!("{PUT} VALUES (1, 0, 'corrected', 1, 'more')"), "charge 1: with its corrections it posts 0.100001, of a price of 0.10"),
-        (format!("{PUT} VALUES (2, 0, 'corrected', -1, 'less')"), "charge 2: with its corrections it posts -0.000001, of a price of 0.10"),
+        (
+            format!("{PUT} VALUES (4, 0, 'corrected', 0, 'early')"),
+            "charge 4: its entries are corrected, and only one that was assumed is corrected, once",
+        ),
+        (
+            format!("{PUT} VALUES (1, 0, 'corrected', -100000, 'by hand')"),
+            "charge 1: its entries are settled, corrected, and only one that was assumed is corrected, once",
+        ),
+        (
+            format!("{PUT} VALUES (3, 0, 'corrected', 0, 'once'), (3, 0, 'corrected', -100000, 'twice')"),
+            "charge 3: its entries are assumed, corrected, corrected, and only one that was assumed is corrected, once",
+        ),
+        (
+            format!("{PUT} VALUES (3, 0, 'corrected', -1, 'a part')"),
+            "charge 3: entry 4 corrects by -0.000001, and should by nothing or by the whole price of 0.10",
+        ),
         (
             "DELETE FROM entry WHERE charge = 2; DELETE FROM charge WHERE id = 2; INSERT INTO entry VALUES (9, 2, 0, 'released', 0, '')"
                 .to_owned(),
@@ -155,15 +168,15 @@ async fn each_wrong_row_beside_the_charges_is_found() {
         (format!("{OVERRIDE} (1, 'all', 5, 2, 'why', '')"), "override 1 of budget \"all\" has no author"),
         (format!("{OVERRIDE} (2, 'all', 5, 2, 'why', 'me')"), "override 1 of budget \"all\" expired before it began"),
         (
-            format!("{THRESHOLD} ('all', 0, 50, 1, 5, 10), ('all', 0, 95, 1, 10, 10)"),
+            format!("{THRESHOLD} ('all', 0, 9, 50, 1, 5, 10), ('all', 0, 9, 95, 1, 10, 10)"),
             "threshold 80 of budget \"all\", 1970-01-01T00:00:00Z, is missing below 95",
         ),
         (
-            format!("{THRESHOLD} ('all', 0, 40, 1, 9, 10)"),
+            format!("{THRESHOLD} ('all', 0, 9, 40, 1, 9, 10)"),
             "threshold 40 of budget \"all\", 1970-01-01T00:00:00Z, is none of 50, 80, 95, 100",
         ),
         (
-            format!("{THRESHOLD} ('all', 0, 50, 1, 4, 10)"),
+            format!("{THRESHOLD} ('all', 0, 9, 50, 1, 4, 10)"),
             "threshold 50 of budget \"all\", 1970-01-01T00:00:00Z, was recorded at 0.000004 of 0.00001",
         ),
         ("INSERT INTO kill_switch VALUES (1, 1, 1, '', 'me')".to_owned(), "row 1 of `kill_switch` has no reason"),

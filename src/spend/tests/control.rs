@@ -78,6 +78,93 @@ async fn a_stop_holds_although_it_cannot_be_recorded_and_is_recorded_when_it_can
 }
 
 #[tokio::test]
+async fn a_stop_is_in_force_at_once_whatever_the_disk_does_and_however_full_the_queue_is() {
+    let bench = Bench::new();
+    let ledger = bench.open(vec![budget("all", "1000.00")]);
+    let other = Connection::open(bench.path()).expect("opens");
+    other.execute_batch("BEGIN IMMEDIATE").expect("locked");
+    let mut waiting = Vec::new();
+    while waiting.len() < SEATS {
+        let mut asked = Box::pin(ledger.hold(charge("a")));
+        if futures_util::FutureExt::now_or_never(&mut asked).is_some_and(|refused| refused.is_err()) {
+            break;
+        }
+        waiting.push(asked);
+    }
+    assert!(ledger.switch(true, "an incident".to_owned(), "ops".to_owned()).await.is_err(), "there is no place to ask for its record");
+    assert!(ledger.is_stopped());
+    assert_eq!(ledger.preview(&[charge("a")]), Err(HoldRefused::Stopped));
+    drop(waiting);
+    other.execute_batch("ROLLBACK").expect("unlocked");
+    ledger.close().await;
+    assert!(bench.open(vec![]).is_stopped(), "and it is recorded with the next work");
+}
+
+#[tokio::test]
+async fn what_allows_work_again_does_not_undo_a_stop_that_came_after_it() {
+    let bench = Bench::new();
+    let ledger = bench.open(vec![budget("all", "1.00")]);
+    let set = |on| ledger.switch(on, "in turns".to_owned(), "ops".to_owned());
+    set(true).await.expect("recorded");
+    let (allowed, stopped) = tokio::join!(set(false), set(true));
+    assert!(allowed.is_ok() && stopped.is_ok() && ledger.is_stopped());
+    ledger.close().await;
+    assert!(bench.open(vec![]).is_stopped());
+}
+
+#[tokio::test]
+async fn an_edited_window_has_thresholds_of_its_own() {
+    let bench = Bench::new();
+    bench.clock.set_wall("2026-06-01T12:00:00Z".parse().expect("an instant"));
+    let ledger = bench.open(vec![budget("all", "0.10")]);
+    ledger.hold(charge("a")).await.expect("held").settle("200").await.expect("written");
+    ledger.close().await;
+    bench.take_events();
+    let ledger = bench.open(vec![Budget { window: Window::Month, ..budget("all", "0.40") }]);
+    ledger.hold(charge("a")).await.expect("held").settle("200").await.expect("written");
+    let told = bench.take_events();
+    assert!(told.contains("percent: 50"), "{told}");
+}
+
+#[tokio::test]
+async fn a_clock_that_jumps_ahead_for_a_while_makes_no_budget_forget() {
+    for restarted in [false, true] {
+        let bench = Bench::new();
+        let mut ledger = bench.open(vec![budget("all", "0.10")]);
+        ledger.hold(charge("a")).await.expect("held").settle("200").await.expect("written");
+        bench.clock.set_wall("2036-01-01T00:00:00Z".parse().expect("an instant"));
+        if restarted {
+            ledger.close().await;
+            ledger = bench.open(vec![budget("all", "0.10")]);
+        }
+        // Work at which the writer would have time to roll up.
+        for _ in 0..3 {
+            barrier(&ledger).await;
+        }
+        bench.clock.set_wall(NOON.parse().expect("an instant"));
+        assert_eq!(exhausted(ledger.hold(charge("a")).await), "all", "restarted: {restarted}");
+    }
+}
+
+#[tokio::test]
+async fn all_thresholds_of_a_window_leave_together() {
+    let bench = Bench::new();
+    bench.clock.set_wall("2026-03-01T12:00:00Z".parse().expect("an instant"));
+    let config = Config { path: bench.path(), retention: "32d".parse().expect("a time") };
+    let monthly = vec![Budget { window: Window::Month, ..budget("all", "0.20") }];
+    let ledger = Ledger::open(&config, monthly, MEMORY, bench.clock.clone(), Arc::new(|_| {})).expect("opens");
+    for days in [19, 26] {
+        ledger.hold(charge("a")).await.expect("held").settle("200").await.expect("written");
+        bench.advance_hours(days * 24);
+    }
+    for _ in 0..3 {
+        barrier(&ledger).await;
+    }
+    let report = crate::spend::books::Books::open(&bench.path()).expect("opens").verify(&[], |_, _| {}).expect("readable");
+    assert!(report.is_clean() && report.summary.rolled_up_calls == 1, "{report:?}");
+}
+
+#[tokio::test]
 async fn a_dry_run_counts_what_it_would_refuse_and_refuses_nothing() {
     let bench = Bench::new();
     let ledger = bench.open(vec![Budget { enforce: false, ..budget("trial", "0.10") }, budget("all", "0.20")]);

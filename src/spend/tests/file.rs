@@ -54,6 +54,33 @@ async fn a_second_process_on_one_file_is_refused() {
 }
 
 #[tokio::test]
+async fn a_second_process_is_refused_also_by_a_link_and_without_the_lock_file() {
+    let bench = Bench::new();
+    let ledger = bench.open(vec![budget("all", "1.00")]);
+    let link = bench.dir.path().join("link.sqlite");
+    std::os::unix::fs::symlink(bench.path(), &link).expect("links");
+    assert!(matches!(bench.try_open(link, vec![]).err().expect("in use").why, OpenFailure::InUse));
+    std::fs::remove_file(bench.dir.path().join("ledger.sqlite.lock")).expect("removes");
+    barrier(&ledger).await;
+    assert!(matches!(bench.try_open(bench.path(), vec![]).err().expect("in use").why, OpenFailure::InUse));
+}
+
+#[tokio::test]
+async fn a_journal_that_was_taken_away_takes_nothing_with_it() {
+    let bench = Bench::new();
+    let ledger = bench.open(vec![budget("all", "1.00")]);
+    ledger.hold(charge("a")).await.expect("held").settle("200").await.expect("written");
+    for suffix in ["-wal", "-shm"] {
+        std::fs::remove_file(format!("{}{suffix}", bench.path().display())).expect("removes");
+    }
+    assert_eq!(ledger.hold(charge("a")).await.expect_err("no journal"), HoldRefused::Unavailable);
+    ledger.hold(charge("a")).await.expect("held").settle("200").await.expect("written");
+    assert_eq!(figures(&ledger), ["all: 0.20 + 0.00"]);
+    ledger.close().await;
+    assert_eq!(figures(&bench.open(vec![budget("all", "1.00")])), ["all: 0.20 + 0.00"]);
+}
+
+#[tokio::test]
 async fn a_directory_that_is_not_there_and_a_file_of_a_later_version_are_refused() {
     let bench = Bench::new();
     let elsewhere = bench.dir.path().join("absent").join("ledger.sqlite");
