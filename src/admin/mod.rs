@@ -4,11 +4,14 @@ mod control;
 mod ledger;
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
+use http::request::Parts;
+use http::uri::Authority;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
@@ -58,6 +61,7 @@ impl Admin {
             "/livez" => return only_read(&head.method, || plain(StatusCode::OK, TEXT, "ok\n")),
             "/readyz" => return only_read(&head.method, || self.ready()),
             // The budgets may have to be read from the ledger's file.
+            "/metrics" if !matches!(head.method, Method::GET | Method::HEAD) => return Err(method_not_allowed("GET")),
             "/metrics" => {
                 let gateway = self.gateway.clone();
                 let scrape = blocking(move || gateway.scrape()).await?;
@@ -66,9 +70,7 @@ impl Admin {
             _ => {}
         }
         let Some(resource) = path.strip_prefix("/admin/v1/") else { return Err(not_found()) };
-        if !self.permits(&head.headers) {
-            return Err(problem(StatusCode::UNAUTHORIZED, "unauthenticated", "send admin.token as \"Authorization: Bearer <token>\""));
-        }
+        self.check(&head)?;
         let gateway = &self.gateway;
         match (&head.method, resource, budget_of(resource)) {
             (&Method::GET | &Method::HEAD, "budgets", _) => {
@@ -105,10 +107,20 @@ impl Admin {
         }
     }
 
-    fn permits(&self, headers: &HeaderMap) -> bool {
-        let Some(token) = &self.token else { return true };
-        let presented = headers.get(AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
-        presented.is_some_and(|presented| <[u8; 32]>::from(Sha256::digest(presented)) == **token)
+    /// Who has the token is an operator. Without one, whoever reaches the listener is, but not a page in a browser on this machine: the
+    /// name that led it here would be another one than the machine's own.
+    fn check(&self, head: &Parts) -> Refused<()> {
+        let Some(token) = &self.token else {
+            let is_own =
+                head.headers.get(HOST).and_then(|host| host.to_str().ok()?.parse::<Authority>().ok()).is_some_and(|host| is_own(&host));
+            let detail = "without admin.token this listener is asked by its IP address, or as localhost";
+            return if is_own { Ok(()) } else { Err(problem(StatusCode::MISDIRECTED_REQUEST, "misdirected", detail)) };
+        };
+        let presented = head.headers.get(AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+        if presented.is_some_and(|presented| <[u8; 32]>::from(Sha256::digest(presented)) == **token) {
+            return Ok(());
+        }
+        Err(problem(StatusCode::UNAUTHORIZED, "unauthenticated", "send admin.token as \"Authorization: Bearer <token>\""))
     }
 }
 
@@ -116,6 +128,12 @@ impl Service for Admin {
     async fn call(&self, request: Request<Incoming>) -> Result<Response<Body>, Abort> {
         Ok(self.answer(request).await.unwrap_or_else(|refusal| refusal.response()))
     }
+}
+
+/// Whether a host is named in a way that no foreign page can be served under.
+fn is_own(host: &Authority) -> bool {
+    let name = host.host().trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
 }
 
 fn only_read(method: &Method, answer: impl FnOnce() -> Response<Body>) -> Refused<Response<Body>> {
@@ -130,7 +148,8 @@ fn budget_of(resource: &str) -> Option<String> {
 
 /// The body of an act. It is JSON and says so: a page in an operator's browser cannot send that to another origin without asking first.
 async fn act(headers: &HeaderMap, body: Incoming) -> Refused<Bytes> {
-    let is_json = headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().to_ascii_lowercase().starts_with(b"application/json"));
+    let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()?.split(';').next());
+    let is_json = media_type.is_some_and(|media_type| media_type.trim().eq_ignore_ascii_case("application/json"));
     if !is_json {
         let detail = "send a JSON body, with \"Content-Type: application/json\"";
         return Err(problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail));

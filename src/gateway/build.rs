@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::flight::Flights;
 use crate::limit::{Limiter, Limits};
 use crate::policy::entitlement::Partition;
+use crate::policy::hindsight::LEAST_EFFECT;
 use crate::secret::{NoSecret, Secret};
 use crate::spend::{End, Event, Ledger, Observe, OpenError, Posted, THRESHOLDS};
 use crate::telemetry::Metrics;
@@ -39,6 +40,9 @@ pub enum BuildError {
     Certificates(std::io::Error),
 }
 
+/// A call that timed out here may take effect for so much longer there.
+const AFTER_TIMEOUT: Duration = Duration::from_mins(1);
+
 /// Stale copies are renewed with one part in so many of the requests that may be under way.
 const RENEWALS: usize = 4;
 
@@ -57,11 +61,14 @@ impl Gateway {
             Mode::Keys | Mode::Open => policy.memory(),
         };
         let (calls, pending) = (PaidCalls::new(config.fresh.remembered_numbers), Pending::default());
-        let recall = Recall { calls: calls.clone(), pending: pending.clone(), clock: clock.clone(), effect: policy.unknown_window };
+        let effect = policy.unknown_window.max(LEAST_EFFECT).max(config.upstream.timeout.0 + AFTER_TIMEOUT);
+        let recall = Recall { calls: calls.clone(), pending: pending.clone(), clock: clock.clone(), effect };
+        let recall = Some(recall).filter(|_| config.auth.mode != Mode::Forward);
         let ledger = Ledger::open(&config.ledger, config.budget.clone(), memory, clock.clone(), observe(&metrics, recall))?;
         let rules = Rules {
             policy,
             memory: policy.memory(),
+            effect,
             prices: config.prices,
             keys,
             default_enterprise: config.upstream.default_enterprise,
@@ -171,17 +178,21 @@ impl Recall {
             self.calls.paid(key, sent);
         } else {
             self.calls.unknown(key, sent);
-            self.pending.add(key, Call::new(posted.id, sent, false), sent + self.effect, None);
+            self.pending.add(key, Call::recalled(posted.id, sent), sent + self.effect, None);
         }
     }
 }
 
 /// Counts, logs and remembers what the ledger tells.
-fn observe(metrics: &Metrics, recall: Recall) -> Observe {
+fn observe(metrics: &Metrics, recall: Option<Recall>) -> Observe {
     let metrics = metrics.clone();
     let decided = |metrics: &Metrics, budget: &str, decision: &str| metrics.budget_decisions.with_label_values(&[budget, decision]).inc();
     Arc::new(move |event| match event {
-        Event::Recalled(posted) => recall.take(posted),
+        Event::Recalled(posted) => {
+            if let Some(recall) = &recall {
+                recall.take(posted);
+            }
+        }
         Event::CommitTook(time) => metrics.ledger_commit.observe(time.as_secs_f64()),
         Event::Allowed { budget } => decided(&metrics, budget, "allowed"),
         Event::Denied { budget } => decided(&metrics, budget, "denied"),

@@ -154,7 +154,7 @@ impl Gateway {
     /// Leaves a call whose hold was assumed to later looks. `failed`: the upstream said that it failed for this number.
     pub(super) fn leave_open(&self, sent: &Sent, failed: bool, context: &Context) {
         let call = Call::new(sent.hold, sent.at, failed);
-        self.0.pending.add(sent.key, call, sent.at + self.0.rules.policy.unknown_window, Some(context.clone()));
+        self.0.pending.add(sent.key, call, sent.at + self.0.rules.effect, Some(context.credential.clone()));
     }
 
     /// Remembers what the call was, once what it brought is kept: who sees that it was paid finds that.
@@ -162,7 +162,7 @@ impl Gateway {
         match billing {
             Billing::Billed => {
                 self.0.calls.paid(sent.key, sent.at);
-                self.0.pending.hasten(&sent.key, self.0.clock.elapsed());
+                self.0.pending.overtaken(&sent.key, self.0.clock.elapsed());
             }
             Billing::NotBilled | Billing::NotSent => self.0.calls.not_billed(sent.key, sent.at, sent.unknown_before),
             Billing::Unknown => {}

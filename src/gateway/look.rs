@@ -75,14 +75,14 @@ impl Gateway {
 
     /// Looks, and weighs what that says of calls of unknown outcome.
     pub(super) async fn look_upstream(&self, key: Key, context: &Context) -> Look {
-        let look = self.list_one(key, context).await;
-        self.weigh(&key, look.fact()).await;
+        let begun = self.0.clock.elapsed();
+        let look = self.list_one(key, context, begun).await;
+        self.weigh(&key, look.fact(), begun).await;
         look
     }
 
     /// Looks, and keeps what may be kept: data and absence. A null is kept only by whoever knows that it may be served.
-    async fn list_one(&self, key: Key, context: &Context) -> Look {
-        let begun = self.0.clock.elapsed();
+    async fn list_one(&self, key: Key, context: &Context, begun: Duration) -> Look {
         let path = format!(
             "/enterprises/{}/reputation/numbers?filter%5Bphone_number%5D%5Beq%5D=%2B{}&page%5Bnumber%5D=1&page%5Bsize%5D=10",
             key.enterprise,

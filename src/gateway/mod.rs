@@ -61,6 +61,8 @@ struct Rules {
     policy: Policy,
     /// How far back calls are remembered over a restart, and how long one of unknown outcome may be resolved.
     memory: Duration,
+    /// How long a billable call may still take effect after it was sent.
+    effect: Duration,
     /// What operations cost.
     prices: PriceList,
     /// Keys that go upstream.

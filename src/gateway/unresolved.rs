@@ -5,7 +5,6 @@
 //! the call as billed all along; what a look shows is one more entry.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry as Slot;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,12 +18,12 @@ use super::Gateway;
 use super::charge::LEDGER_WAIT;
 use crate::cache::Key;
 use crate::policy::decide::Probe;
-use crate::policy::hindsight::{Patience, Trace, Unresolved, trace};
+use crate::policy::hindsight::{Trace, Unresolved, trace};
 use crate::spend::{Finding, HoldId};
 use crate::upstream::{Context, Credential};
 
-/// Numbers with such calls; more are left as the ledger has them.
-const MOST_NUMBERS: usize = 10_000;
+/// Such calls; more are left as the ledger has them.
+const MOST_CALLS: usize = 10_000;
 
 /// The resolver's second look at a number comes so long after its first; each further wait is twice as long.
 const FIRST_WAIT: Duration = Duration::from_secs(30);
@@ -38,15 +37,22 @@ pub(super) struct Pending(Arc<Shelf>);
 
 #[derive(Debug, Default)]
 struct Shelf {
-    numbers: Mutex<HashMap<Key, Number>>,
+    numbers: Mutex<Numbers>,
     changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Numbers {
+    all: HashMap<Key, Number>,
+    /// How many calls they have together.
+    calls: usize,
 }
 
 /// A number with such calls.
 #[derive(Debug)]
 struct Number {
-    /// What goes upstream with a look; none for a call of a former run.
-    context: Option<Context>,
+    /// Whose key a look goes with; none for a call of a former run.
+    credential: Option<Credential>,
     calls: Vec<Call>,
     /// When to look (monotonic).
     due: Duration,
@@ -55,57 +61,72 @@ struct Number {
 
 /// One such call.
 #[derive(Clone, Copy, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "what is known of a call, as hindsight weighs it")]
 pub(super) struct Call {
     hold: HoldId,
     sent: Duration,
+    is_recalled: bool,
+    is_overtaken: bool,
     left_nothing: bool,
     failed: bool,
+    /// What a look has shown, which stays true until the ledger has it.
+    resolved: Option<Trace>,
 }
 
 impl Call {
     /// A call that was sent at `sent` (monotonic). `failed`: the upstream said that it failed for this number.
-    pub(super) fn new(hold: HoldId, sent: Duration, failed: bool) -> Self {
-        Self { hold, sent, left_nothing: false, failed }
+    pub(super) const fn new(hold: HoldId, sent: Duration, failed: bool) -> Self {
+        Self { hold, sent, is_recalled: false, is_overtaken: false, left_nothing: false, failed, resolved: None }
     }
-}
 
-/// What a look showed of a call.
-#[derive(Clone, Copy, Debug)]
-struct Resolved {
-    call: Call,
-    finding: Finding,
-    why: &'static str,
+    /// One that a former run sent: when, only the wall clock tells.
+    pub(super) const fn recalled(hold: HoldId, sent: Duration) -> Self {
+        Self { is_recalled: true, ..Self::new(hold, sent, false) }
+    }
+
+    /// Weighs a look that began and ended at these moments.
+    fn weigh(&mut self, look: Probe, (begun, ended): (Duration, Duration), effect: Duration) -> Option<Trace> {
+        // What was asked before the call was sent knows nothing of it.
+        if self.resolved.is_some() || begun < self.sent {
+            return self.resolved;
+        }
+        let Self { is_recalled, is_overtaken, left_nothing, failed, .. } = *self;
+        let is_over = begun.saturating_sub(self.sent) >= effect;
+        let trace =
+            trace(Unresolved { age: ended.saturating_sub(self.sent), is_over, is_recalled, is_overtaken, left_nothing, failed }, look);
+        self.left_nothing |= trace == Trace::Nothing;
+        self.resolved = trace.why().map(|_| trace);
+        self.resolved
+    }
 }
 
 impl Pending {
     /// A call's outcome is unknown. It can take effect until `settled`.
-    pub(super) fn add(&self, key: Key, call: Call, settled: Duration, context: Option<Context>) {
+    pub(super) fn add(&self, key: Key, call: Call, settled: Duration, credential: Option<Credential>) {
         let mut numbers = self.numbers();
-        let room = numbers.len() < MOST_NUMBERS;
-        match numbers.entry(key) {
-            Slot::Occupied(slot) => {
-                let number = slot.into_mut();
-                number.calls.push(call);
-                number.due = number.due.min(settled);
-                number.wait = FIRST_WAIT;
-                number.context = context.or(number.context.take());
-            }
-            Slot::Vacant(slot) if room => {
-                slot.insert(Number { context, calls: vec![call], due: settled, wait: FIRST_WAIT });
-            }
-            Slot::Vacant(_) => {}
+        if numbers.calls >= MOST_CALLS {
+            return;
         }
+        numbers.calls += 1;
+        let number =
+            numbers.all.entry(key).or_insert_with(|| Number { credential: None, calls: Vec::new(), due: settled, wait: FIRST_WAIT });
+        number.calls.push(call);
+        number.due = number.due.min(settled);
+        number.wait = FIRST_WAIT;
+        number.credential = credential.or(number.credential.take());
+        drop(numbers);
         self.0.changed.notify_one();
     }
 
     /// How many calls there are.
     pub(super) fn count(&self) -> usize {
-        self.numbers().values().map(|number| number.calls.len()).sum()
+        self.numbers().calls
     }
 
-    /// Something happened to a number that makes a look worthwhile now.
-    pub(super) fn hasten(&self, key: &Key, now: Duration) {
-        if let Some(number) = self.numbers().get_mut(key) {
+    /// A later call for the number was billed: what is found from now on may be that one's, and is worth a look.
+    pub(super) fn overtaken(&self, key: &Key, now: Duration) {
+        if let Some(number) = self.numbers().all.get_mut(key) {
+            number.calls.iter_mut().for_each(|call| call.is_overtaken = true);
             number.due = number.due.min(now);
             self.0.changed.notify_one();
         }
@@ -113,50 +134,44 @@ impl Pending {
 
     /// When the next look is due.
     fn next(&self) -> Option<Duration> {
-        self.numbers().values().map(|number| number.due).min()
+        self.numbers().all.values().map(|number| number.due).min()
     }
 
     /// A number whose look is due, with the next one put off. Calls from before `forgotten` are dropped.
-    fn take_due(&self, now: Duration, forgotten: Duration) -> Option<(Key, Option<Context>)> {
+    fn take_due(&self, now: Duration, forgotten: Duration) -> Option<(Key, Option<Credential>)> {
         let mut numbers = self.numbers();
-        numbers.retain(|_, number| {
-            number.calls.retain(|call| call.sent >= forgotten);
-            !number.calls.is_empty()
-        });
-        let (key, number) = numbers.iter_mut().filter(|(_, number)| number.due <= now).min_by_key(|(_, number)| number.due)?;
+        numbers.keep(|call| call.sent >= forgotten);
+        let (key, number) = numbers.all.iter_mut().filter(|(_, number)| number.due <= now).min_by_key(|(_, number)| number.due)?;
         number.due = now + number.wait;
         number.wait = (number.wait * 2).min(LONGEST_WAIT);
-        Some((*key, number.context.clone()))
+        Some((*key, number.credential.clone()))
     }
 
-    /// Weighs a look: the calls that it resolves.
-    fn weigh(&self, key: &Key, look: Probe, now: Duration, patience: Patience) -> Vec<Resolved> {
+    /// Weighs a look: the calls of which it is known what became of them.
+    fn weigh(&self, key: &Key, look: Probe, span: (Duration, Duration), effect: Duration) -> Vec<(Call, Trace)> {
         let mut numbers = self.numbers();
-        let mut resolved = Vec::new();
-        for call in numbers.get_mut(key).into_iter().flat_map(|number| &mut number.calls) {
-            let age = now.saturating_sub(call.sent);
-            let trace = trace(Unresolved { age, left_nothing: call.left_nothing, failed: call.failed }, look, patience);
-            call.left_nothing |= trace == Trace::Nothing;
-            if let Some(why) = trace.why() {
-                resolved.push(Resolved { call: *call, finding: if trace.is_billed() { Finding::Billed } else { Finding::NotBilled }, why });
-            }
-        }
-        resolved
+        let calls = numbers.all.get_mut(key).into_iter().flat_map(|number| &mut number.calls);
+        calls.filter_map(|call| call.weigh(look, span, effect).map(|trace| (*call, trace))).collect()
     }
 
     /// The ledger has what became of a call.
-    fn close(&self, key: &Key, hold: HoldId) {
-        let mut numbers = self.numbers();
-        if let Slot::Occupied(mut slot) = numbers.entry(*key) {
-            slot.get_mut().calls.retain(|call| call.hold != hold);
-            if slot.get().calls.is_empty() {
-                slot.remove();
-            }
-        }
+    fn close(&self, hold: HoldId) {
+        self.numbers().keep(|call| call.hold != hold);
     }
 
-    fn numbers(&self) -> MutexGuard<'_, HashMap<Key, Number>> {
+    fn numbers(&self) -> MutexGuard<'_, Numbers> {
         self.0.numbers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Numbers {
+    /// Drops the other calls, and numbers without any.
+    fn keep(&mut self, keep: impl Fn(&Call) -> bool) {
+        self.all.retain(|_, number| {
+            number.calls.retain(&keep);
+            !number.calls.is_empty()
+        });
+        self.calls = self.all.values().map(|number| number.calls.len()).sum();
     }
 }
 
@@ -167,8 +182,8 @@ impl Gateway {
             loop {
                 let now = self.0.clock.elapsed();
                 let forgotten = now.saturating_sub(self.0.rules.memory);
-                if let Some((key, context)) = self.0.pending.take_due(now, forgotten) {
-                    if let Some(context) = context.or_else(|| self.own_context(&key)) {
+                if let Some((key, credential)) = self.0.pending.take_due(now, forgotten) {
+                    if let Some(context) = self.own_context(&key, credential) {
                         let _ended = self.look(key, &context).landed().await;
                     }
                     continue;
@@ -189,27 +204,28 @@ impl Gateway {
         }
     }
 
-    /// Weighs what a look says of calls of unknown outcome, and corrects the ledger.
-    pub(super) async fn weigh(&self, key: &Key, look: Probe) {
-        let policy = &self.0.rules.policy;
-        let patience = Patience { effect: policy.unknown_window, same_data: policy.min_age };
-        for Resolved { call, finding, why } in self.0.pending.weigh(key, look, self.0.clock.elapsed(), patience) {
-            match finding {
-                Finding::Billed => self.0.calls.recovered(*key, call.sent),
-                Finding::NotBilled => self.0.calls.not_billed(*key, call.sent, None),
-            }
-            // What cannot be recorded now is found again by the next look; two looks at once record it once.
+    /// Weighs what a look, begun at `begun`, says of calls of unknown outcome, and corrects the ledger.
+    pub(super) async fn weigh(&self, key: &Key, look: Probe, begun: Duration) {
+        let span = (begun, self.0.clock.elapsed());
+        for (call, trace) in self.0.pending.weigh(key, look, span, self.0.rules.effect) {
+            let finding = if trace.is_billed() { Finding::Billed } else { Finding::NotBilled };
+            let why = trace.why().unwrap_or_default();
+            // What cannot be recorded now is, after the next look; until then the call stays unknown. Two looks record it once.
             if let Ok(Ok(_)) = timeout(LEDGER_WAIT, self.0.ledger.correct(call.hold, finding, why)).await {
-                self.0.pending.close(key, call.hold);
+                match finding {
+                    Finding::Billed => self.0.calls.recovered(*key, call.sent),
+                    Finding::NotBilled => self.0.calls.not_billed(*key, call.sent, None),
+                }
+                self.0.pending.close(call.hold);
             }
         }
     }
 
-    /// What goes upstream with a request of the gateway's own; none under forwarded credentials.
-    fn own_context(&self, key: &Key) -> Option<Context> {
+    /// What goes upstream with a look of the gateway's own: the caller's key if it was forwarded, else the gateway's.
+    fn own_context(&self, key: &Key, credential: Option<Credential>) -> Option<Context> {
         let keys = &self.0.rules.keys;
-        let credential = keys.by_enterprise.get(&key.enterprise).or(keys.default.as_ref()).cloned()?;
+        let own = || keys.by_enterprise.get(&key.enterprise).or(keys.default.as_ref()).cloned().map(Credential::Own);
         let request_id = HeaderValue::from_str(&Uuid::now_v7().simple().to_string()).ok()?;
-        Some(Context { credential: Credential::Own(credential), request_id, traceparent: None })
+        Some(Context { credential: credential.or_else(own)?, request_id, traceparent: None })
     }
 }

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use reputation_gateway::config::Config;
 use reputation_gateway::sandbox::{Fault, Kind, Operation};
 
-use crate::harness::{BUDGET, NULL, STORED, UNCHECKED, World, unchecked};
+use crate::harness::{Ask, BUDGET, ENTERPRISE, NULL, STORED, UNCHECKED, World, unchecked};
 
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -151,6 +151,72 @@ async fn a_call_that_left_older_data_in_place_is_taken_back_without_anyone_askin
     assert_eq!(world.metric("reputation_gateway_taken_back_usd_total{caller=\"anonymous\"}").await, "0.1");
     assert_eq!(world.charged(), "0.10");
     assert_eq!(world.fresh(UNCHECKED).await.outcome(), (200, "billed"), "nothing bars it any more");
+}
+
+/// Asks until the metric has this value.
+async fn until(world: &World, series: &str, value: &str) {
+    while world.metric(series).await != value {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_look_that_began_while_the_call_could_take_effect_takes_nothing_back() {
+    let world = World::gated(BUDGET, |_| {}).await;
+    world.fault(Fault::new(Kind::Reset).query_contains("fresh"));
+    assert_eq!(world.fresh(STORED).await.header("x-gateway-billed"), "unknown");
+    world.turn(Duration::from_secs(119));
+    world.gate.close();
+    let sent = world.sent();
+    let path = format!("/v2/reputation/numbers/{STORED}");
+    let looking = tokio::spawn(world.ask(&path).header("cache-control", "no-cache").send());
+    world.reached(sent + 1).await;
+    // The stand-in has answered, and now the call takes effect after all.
+    let late = format!("/v2/enterprises/{ENTERPRISE}/reputation/numbers/{STORED}?fresh=true");
+    assert_eq!(Ask::new(world.upstream(), &late).key("upstream-key").send().await.status, 200);
+    world.turn(Duration::from_secs(2));
+    world.gate.open();
+    looking.await.expect("nothing panics");
+    assert_eq!(world.metric("reputation_gateway_calls_unresolved").await, "1");
+    world.turn(MINUTE);
+    world.resolved().await;
+    assert_eq!(world.metric("reputation_gateway_taken_back_usd_total{caller=\"anonymous\"}").await, "0");
+    assert_eq!(world.metric("reputation_gateway_budget_spent_usd{budget=\"all-day\"}").await, "0.1");
+}
+
+#[tokio::test]
+async fn whatever_unknown_window_is_a_call_has_time_to_take_effect() {
+    let hasty = |config: &mut Config| config.fresh.unknown_window = "0s".parse().expect("a time");
+    let world = World::with(BUDGET, hasty).await;
+    world.fault(Fault::new(Kind::Reset).query_contains("fresh"));
+    assert_eq!(world.fresh(STORED).await.header("x-gateway-billed"), "unknown");
+    assert_eq!(world.metric("reputation_gateway_budget_spent_usd{budget=\"all-day\"}").await, "0.1");
+    world.turn(2 * MINUTE);
+    world.resolved().await;
+    assert_eq!(world.metric("reputation_gateway_budget_spent_usd{budget=\"all-day\"}").await, "0");
+}
+
+#[tokio::test]
+async fn a_stop_reaches_a_call_that_waits_for_its_turn_although_the_ledger_is_locked() {
+    let world = World::gated(BUDGET, |config| config.upstream.max_in_flight = 1).await;
+    world.gate.close();
+    let path = format!("/v2/reputation/numbers/{STORED}");
+    let first = tokio::spawn(world.ask(&path).send());
+    world.reached(1).await;
+    let path = format!("/v2/reputation/numbers/{UNCHECKED}?fresh=true");
+    let second = tokio::spawn(world.ask(&path).send());
+    until(&world, "reputation_gateway_holds_open", "1").await;
+    let other = rusqlite::Connection::open(world.ledger()).expect("a ledger");
+    other.execute_batch("BEGIN IMMEDIATE").expect("locked");
+    let stop = Ask::new(world.admin, "/admin/v1/kill-switch").method(http::Method::POST).header("content-type", "application/json");
+    let stop = tokio::spawn(stop.body("{\"on\": true, \"reason\": \"an incident\"}").send());
+    until(&world, "reputation_gateway_kill_switch", "1").await;
+    world.gate.open();
+    first.await.expect("nothing panics");
+    assert_eq!(second.await.expect("nothing panics").header("x-gateway-decision"), "kill_switch");
+    other.execute_batch("ROLLBACK").expect("unlocked");
+    stop.await.expect("nothing panics");
+    assert_eq!(world.charged(), "0.00");
 }
 
 #[tokio::test]

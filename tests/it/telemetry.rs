@@ -6,7 +6,7 @@ use reputation_gateway::secret::Secret;
 use serde_json::Value;
 
 use crate::harness::process::{Process, text};
-use crate::harness::{Answer, Ask, BUDGET, STORED, UNCHECKED, World};
+use crate::harness::{Answer, Ask, BUDGET, STORED, UNCHECKED, World, exchange};
 
 const CALLER_KEY: &str = "rgw_key-of-dialer";
 const UPSTREAM_KEY: &str = "KEY_upstream-secret";
@@ -172,6 +172,28 @@ async fn health_is_told_without_a_token_and_budgets_are_not() {
     assert_eq!(budgets().key(TOKEN).send().await.json()["data"][0]["name"], "all-day");
     assert_eq!(budgets().key(TOKEN).method(http::Method::POST).send().await.status, 405);
     assert_eq!(world.admin("/nowhere").await.status, 404);
+}
+
+#[tokio::test]
+async fn no_page_in_a_browser_steers_a_gateway_without_a_token() {
+    let world = World::new().await;
+    let stop = |host: &str, media_type: &str| {
+        let head =
+            format!("POST /admin/v1/kill-switch HTTP/1.1\r\nhost: {host}\r\norigin: http://{host}\r\ncontent-type: {media_type}\r\n");
+        format!("{head}content-length: 26\r\nconnection: close\r\n\r\n{{\"on\":true,\"reason\":\"why\"}}")
+    };
+    for (host, media_type, status) in [
+        ("rebound.example:8081", "application/json", 421),
+        ("127.0.0.1.rebound.example", "application/json", 421),
+        ("127.0.0.1:8081", "text/plain", 415),
+        ("127.0.0.1:8081", "application/jsonp", 415),
+        ("127.0.0.1:8081", "application/json; charset=utf-8", 200),
+        ("[::1]:8081", "application/json", 200),
+        ("localhost:8081", "application/json", 200),
+    ] {
+        let answer = exchange(world.admin, stop(host, media_type).as_bytes()).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{host} {media_type}: {answer}");
+    }
 }
 
 #[tokio::test]
