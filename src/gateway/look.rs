@@ -14,7 +14,7 @@ use crate::flight::{Crashed, Follow, Seat};
 use crate::policy::decide::{Kind, Probe};
 use crate::policy::evidence::Billing;
 use crate::telnyx::{Operation, PhoneNumber, record};
-use crate::upstream::{Answer, Context, Lost, Message, Outcome};
+use crate::upstream::{Answer, Context, Errand, Lost, Message, Outcome};
 
 /// What a look brought. All who wanted it at once share it.
 #[derive(Debug)]
@@ -113,7 +113,7 @@ impl Gateway {
     /// A request that cannot cost anything.
     pub(super) async fn free(&self, path_and_query: &str, operation: Operation, context: &Context) -> Result<Answer, Failure> {
         let began = self.0.clock.elapsed();
-        let outcome = match self.0.upstream.place().await {
+        let outcome = match self.0.upstream.place(Errand::Free).await {
             Ok(place) => self.0.upstream.send(place, &Message::get(path_and_query), context).await,
             Err(crowded) => Outcome::NotSent(crowded),
         };

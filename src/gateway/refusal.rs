@@ -206,6 +206,11 @@ pub(super) fn failed(failure: &Failure) -> Box<Answer> {
             let crowded = problem(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Overloaded", why.to_string());
             (Decision::Overloaded, Problem { retry: Retry::After(1), ..crowded })
         }
+        Failure::NotSent(why @ NotSent::Suspended(wait)) => {
+            let suspended = problem(StatusCode::SERVICE_UNAVAILABLE, "upstream_suspended", "Upstream suspended", why.to_string());
+            let seconds = wait.as_millis().div_ceil(1000).clamp(1, SHORT_WAIT.into());
+            (Decision::UpstreamError, Problem { retry: Retry::After(u64::try_from(seconds).unwrap_or(SHORT_WAIT)), ..suspended })
+        }
         Failure::Lost(why @ Lost::TimedOut) => {
             (Decision::UpstreamError, problem(StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", "Upstream timed out", why.to_string()))
         }

@@ -149,7 +149,7 @@ pub struct Metrics {
     pub reconciliation_drifts: IntGauge,
     /// Whether all billable work is stopped: 0 or 1.
     pub kill_switch: IntGauge,
-    /// Whether requests go upstream: 0 they do (closed), 1 they do not (open), 2 some do, to see (half-open).
+    /// Whether requests go upstream: 0 they do (closed), 1 they do not (open), 2 one does, to see (half-open).
     pub upstream_breaker_state: IntGauge,
     /// Whether the configuration that was read last is in force: 0 or 1.
     pub config_reload_success: IntGauge,

@@ -35,6 +35,10 @@ pub struct Config {
     pub max_queue: usize,
     /// Requests of any kind; further ones wait for their turn.
     pub rate: Rate,
+    /// Failures in a row after which the upstream is left alone for a while; 0: it never is.
+    pub breaker_failures: u32,
+    /// For how long at first; twice as long after each trial that fails, up to a minute.
+    pub breaker_pause: Span,
 }
 
 impl Default for Config {
@@ -49,6 +53,8 @@ impl Default for Config {
             max_in_flight: 64,
             max_queue: 1_000,
             rate: Rate { count: NonZeroU32::new(50).expect("not zero"), per: Period::Second },
+            breaker_failures: 5,
+            breaker_pause: Span(Duration::from_secs(5)),
         }
     }
 }

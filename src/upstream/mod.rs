@@ -3,6 +3,7 @@
 //! A request is built here from a path of ours; nothing of a client's request comes near it but its id and its trace context.
 //! Redirects are not followed: the key would go with them.
 
+mod breaker;
 mod config;
 
 use std::error::Error as _;
@@ -25,9 +26,11 @@ use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
 
+pub use breaker::{Errand, Standing};
 pub use config::{BaseUrl, Config};
 
 use crate::clock::{Bucket, Clock};
+use breaker::{Breaker, Pass, Sign};
 
 /// An answer's body may be this long; a page of 250 records is a quarter of it.
 const MAX_BODY: usize = 1024 * 1024;
@@ -72,6 +75,9 @@ pub enum NotSent {
     /// The limits on work under way left no room in time.
     #[error("the gateway's own limits on upstream requests left no room in time")]
     Crowded,
+    /// The upstream failed again and again, and is left alone for so long; or one request sees whether it answers again.
+    #[error("the upstream failed again and again, and is left alone for a while")]
+    Suspended(Duration),
     /// The gateway is stopping, and nobody could be told the answer any more.
     #[error("the gateway is stopping")]
     Stopping,
@@ -148,12 +154,14 @@ pub struct Client {
     in_flight: Arc<Semaphore>,
     queue: Arc<Semaphore>,
     rate: Arc<Bucket>,
+    breaker: Arc<Breaker>,
     clock: Clock,
 }
 
-/// A place among the requests under way, and the rate's consent to one more.
+/// A place among the requests under way, and the consent of the rate and of the breaker to one more.
 #[derive(Debug)]
 pub struct Place {
+    pass: Pass,
     _permit: OwnedSemaphorePermit,
     _queued: OwnedSemaphorePermit,
 }
@@ -191,25 +199,45 @@ impl Client {
             in_flight: Arc::new(Semaphore::new(config.max_in_flight)),
             queue: Arc::new(Semaphore::new(config.max_in_flight + config.max_queue)),
             rate: Arc::new(clock.bucket(config.rate)),
+            breaker: Breaker::new(config, clock),
             clock: clock.clone(),
         })
     }
 
+    /// Whether a request would be sent at all, as things stand.
+    pub fn check(&self, errand: Errand) -> Result<(), NotSent> {
+        self.breaker.check(errand)
+    }
+
+    /// Where the breaker stands.
+    pub fn standing(&self) -> Standing {
+        self.breaker.standing()
+    }
+
     /// Waits for a place, if the queue has room.
-    pub async fn place(&self) -> Result<Place, NotSent> {
+    pub async fn place(&self, errand: Errand) -> Result<Place, NotSent> {
+        self.check(errand)?;
         let queued = Arc::clone(&self.queue).try_acquire_owned().map_err(|_| NotSent::Crowded)?;
         let place = async {
             let permit = Arc::clone(&self.in_flight).acquire_owned().await.expect("the semaphore is never closed");
             while let Err(until) = self.rate.check() {
                 sleep(until.wait_time_from(governor::clock::Clock::now(&self.clock))).await;
             }
-            Place { _permit: permit, _queued: queued }
+            // Much may have failed meanwhile.
+            let pass = self.breaker.pass(errand)?;
+            Ok(Place { pass, _permit: permit, _queued: queued })
         };
-        timeout(self.queue_timeout, place).await.map_err(|_| NotSent::Crowded)
+        timeout(self.queue_timeout, place).await.unwrap_or(Err(NotSent::Crowded))
     }
 
     /// Sends a message, once. Ends within the configured time.
-    pub async fn send(&self, _place: Place, message: &Message, context: &Context) -> Outcome {
+    pub async fn send(&self, place: Place, message: &Message, context: &Context) -> Outcome {
+        let outcome = self.exchange(message, context).await;
+        place.pass.shows(Sign::of(&outcome));
+        outcome
+    }
+
+    async fn exchange(&self, message: &Message, context: &Context) -> Outcome {
         let mut request = self.request(message, context);
         let connection = capture_connection(&mut request);
         let sent = Instant::now();

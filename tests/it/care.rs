@@ -1,0 +1,125 @@
+//! How the gateway treats an upstream that fails.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use reputation_gateway::auth::Permission;
+use reputation_gateway::sandbox::{Fault, Kind};
+
+use crate::harness::{Answer, BUDGET, STORED, UNCHECKED, World, books, unchecked};
+
+const SECOND: Duration = Duration::from_secs(1);
+const BREAKER: &str = "reputation_gateway_upstream_breaker_state";
+const SUSPENDED: (u16, &str, &str) = (503, "upstream_error", "upstream_suspended");
+
+/// A gateway that gives up after two failures, and has the stored number at hand.
+async fn wary() -> World {
+    let world = World::with(BUDGET, |config| {
+        config.upstream.breaker_failures = 2;
+        config.auth.allow.push(Permission::Refresh);
+    })
+    .await;
+    world.read(STORED).await;
+    world
+}
+
+/// Lets two free reads fail.
+async fn suspended() -> World {
+    let world = wary().await;
+    world.fault(Fault::new(Kind::Status).status(StatusCode::BAD_GATEWAY).times(2));
+    for n in [1, 2] {
+        assert_eq!(world.read(&unchecked(n)).await.outcome(), (502, "upstream_error"));
+    }
+    assert_eq!(world.metric(BREAKER).await, "1");
+    world
+}
+
+fn refusal(answer: &Answer) -> (u16, &str, String) {
+    let (status, decision) = answer.outcome();
+    (status, decision, answer.code())
+}
+
+fn is_suspended(answer: &Answer) {
+    assert_eq!(refusal(answer), (SUSPENDED.0, SUSPENDED.1, SUSPENDED.2.to_owned()), "{answer:?}");
+}
+
+#[tokio::test]
+async fn an_upstream_that_fails_is_left_alone_and_copies_go_on() {
+    let world = suspended().await;
+    let sent = world.sent();
+    let refused = world.read(UNCHECKED).await;
+    is_suspended(&refused);
+    assert_eq!((refused.header("retry-after"), refused.header("x-should-retry")), ("5", ""));
+    is_suspended(&world.ask("/reputation/numbers").send().await);
+    assert_eq!(world.read(STORED).await.outcome(), (200, "hit"));
+    world.turn(2 * SECOND);
+    let path = format!("/reputation/numbers/{STORED}");
+    let stale = world.ask(&path).header("cache-control", "no-cache").send().await;
+    assert_eq!(stale.outcome(), (200, "stale"), "as for any failure");
+    assert_eq!(world.read(UNCHECKED).await.header("retry-after"), "3");
+    assert_eq!(world.sent(), sent, "nothing was sent");
+    world.turn(3 * SECOND);
+    assert_eq!(world.metric(BREAKER).await, "2");
+    assert_eq!(world.read(UNCHECKED).await.outcome(), (200, "first_touch"), "the look tried, and then it was bought");
+    assert_eq!(world.metric(BREAKER).await, "0");
+    assert_eq!(world.charged(), "0.10");
+}
+
+#[tokio::test]
+async fn nothing_is_held_for_a_call_that_would_not_be_sent() {
+    let world = suspended().await;
+    world.turn(2 * SECOND);
+    let sent = world.sent();
+    is_suspended(&world.fresh(UNCHECKED).await);
+    is_suspended(&world.refresh(&[UNCHECKED, STORED]).await);
+    let stored = world.fresh(STORED).await;
+    assert_eq!(stored.outcome(), (200, "upstream_error"), "the copy in place of the refusal");
+    assert!(books::charges(&world.ledger()).is_empty(), "the ledger has nothing of it");
+    assert_eq!(world.sent(), sent);
+}
+
+#[tokio::test]
+async fn a_purchase_waits_for_a_free_look_to_show_that_the_upstream_answers() {
+    for buys_many in [false, true] {
+        let world = suspended().await;
+        let buy = || async { if buys_many { world.refresh(&[UNCHECKED]).await } else { world.fresh(UNCHECKED).await } };
+        world.turn(5 * SECOND);
+        world.fault(Fault::new(Kind::Reset));
+        assert_eq!(buy().await.outcome(), (502, "upstream_error"), "the look is the trial");
+        assert!(books::charges(&world.ledger()).is_empty());
+        world.turn(9 * SECOND);
+        is_suspended(&buy().await);
+        world.turn(SECOND);
+        assert_eq!(buy().await.outcome(), (200, "billed"));
+        assert_eq!((world.charged().as_str(), world.charges().count), ("0.10", 1));
+    }
+}
+
+#[tokio::test]
+async fn what_is_an_answer_does_not_suspend_the_upstream() {
+    let world = wary().await;
+    for status in [400, 403, 404, 422, 429, 500] {
+        let status = StatusCode::from_u16(status).expect("a status");
+        world.fault(Fault::new(Kind::Status).status(status).times(2));
+        for n in [1, 2] {
+            assert_eq!(world.read(&unchecked(n)).await.status, status);
+        }
+    }
+    assert_eq!(world.metric(BREAKER).await, "0");
+}
+
+#[tokio::test]
+async fn lost_billable_calls_suspend_it_too() {
+    let world = wary().await;
+    for n in [1, 2] {
+        // The look after the lost call is lost as well.
+        world.fault(Fault::new(Kind::Reset).times(2));
+        let lost = world.fresh(&unchecked(n)).await;
+        if n == 1 {
+            assert_eq!(lost.outcome(), (504, "outcome_unknown"));
+        } else {
+            is_suspended(&lost);
+        }
+    }
+    assert_eq!(books::charges(&world.ledger()).len(), 1);
+}
