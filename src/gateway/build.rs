@@ -109,6 +109,7 @@ impl Gateway {
             Standing::Open(_) => 1,
             Standing::Due | Standing::Tried => 2,
         });
+        metrics.upstream_paused.set(self.0.upstream.paused().as_secs_f64());
         metrics.ledger_available.set(i64::from(self.0.ledger.is_available()));
         metrics.kill_switch.set(i64::from(self.0.ledger.is_stopped()));
         let holds = self.0.ledger.holds();

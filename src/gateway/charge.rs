@@ -76,10 +76,10 @@ impl Gateway {
     /// will pay for takes nothing from the rates: who has no money must not keep others from spending theirs. One that would not be sent
     /// takes neither.
     pub(super) async fn permit(&self, asks: &[Ask], operation: Billable) -> Result<Vec<Hold>, Denied> {
-        self.0.upstream.check(Errand::Billable).map_err(Denied::Upstream)?;
         let charges: Vec<_> = asks.iter().map(|ask| self.charge(ask, operation)).collect();
         let calls = u32::try_from(charges.len()).ok().and_then(NonZeroU32::new);
         let (Some(ask), Some(calls)) = (asks.first(), calls) else { return Ok(Vec::new()) };
+        self.0.upstream.check(Errand::Billable, &ask.context.credential).map_err(Denied::Upstream)?;
         match self.0.ledger.preview(&charges) {
             Ok(()) => self.0.limits.take(&ask.caller.name, calls).map_err(|limited| {
                 self.0.metrics.rate_limit_denied.with_label_values(&[limited.limiter.as_str()]).inc();
@@ -105,8 +105,8 @@ impl Gateway {
     }
 
     /// Waits for a place upstream. Operators may stop all billable work meanwhile.
-    pub(super) async fn turn(&self) -> Result<Turn, Denied> {
-        let turn = self.0.upstream.place(Errand::Billable).await;
+    pub(super) async fn turn(&self, context: &Context) -> Result<Turn, Denied> {
+        let turn = self.0.upstream.place(Errand::Billable, &context.credential).await;
         if self.0.ledger.is_stopped() { Err(Denied::Hold(HoldRefused::Stopped)) } else { Ok(turn) }
     }
 

@@ -151,7 +151,7 @@ impl Gateway {
             Ok(holds) => holds,
             Err(denied) => return Sale::whole(asks.len(), Billing::NotSent, "it was refused", End::Denied(denied)),
         };
-        match self.turn().await {
+        match self.turn(&asks[0].context).await {
             Ok(turn) => self.carry_out_all(asks, holds, turn).await,
             Err(denied) => {
                 self.settle_all(holds.into_iter().map(|hold| (hold, Billing::NotSent, STOPPED))).await;

@@ -29,6 +29,9 @@ const MOST_NUMBERS: usize = 10_000;
 /// The resolver's second look at a number comes so long after its first; each further wait is twice as long.
 const FIRST_WAIT: Duration = Duration::from_secs(30);
 
+/// A look that gave way to callers' requests tries again after this.
+const GIVES_WAY: Duration = Duration::from_secs(1);
+
 /// The wait does not grow beyond this.
 const LONGEST_WAIT: Duration = Duration::from_hours(1);
 
@@ -116,14 +119,20 @@ impl Pending {
         self.numbers().values().map(|number| number.due).min()
     }
 
-    /// A number whose look is due, with the next one put off. Calls from before `forgotten` are dropped.
-    fn take_due(&self, now: Duration, forgotten: Duration) -> Option<(Key, Option<Context>)> {
+    /// A number whose look is due and may be sent, with the next one put off. Calls from before `forgotten` are dropped.
+    fn take_due(
+        &self,
+        now: Duration,
+        forgotten: Duration,
+        may_be_sent: impl Fn(&Key, Option<&Context>) -> bool,
+    ) -> Option<(Key, Option<Context>)> {
         let mut numbers = self.numbers();
         numbers.retain(|_, number| {
             number.calls.retain(|call| call.sent >= forgotten);
             !number.calls.is_empty()
         });
-        let (key, number) = numbers.iter_mut().filter(|(_, number)| number.due <= now).min_by_key(|(_, number)| number.due)?;
+        let due = numbers.iter_mut().filter(|(key, number)| number.due <= now && may_be_sent(key, number.context.as_ref()));
+        let (key, number) = due.min_by_key(|(_, number)| number.due)?;
         number.due = now + number.wait;
         number.wait = (number.wait * 2).min(LONGEST_WAIT);
         Some((*key, number.context.clone()))
@@ -167,7 +176,7 @@ impl Gateway {
             loop {
                 let now = self.0.clock.elapsed();
                 let forgotten = now.saturating_sub(self.0.rules.memory);
-                if let Some((key, context)) = self.0.pending.take_due(now, forgotten) {
+                if let Some((key, context)) = self.0.pending.take_due(now, forgotten, |key, context| self.may_look(key, context)) {
                     if let Some(context) = context.or_else(|| self.own_context(&key)) {
                         let _ended = self.look(key, &context).landed().await;
                     }
@@ -175,8 +184,9 @@ impl Gateway {
                 }
                 let changed = self.0.pending.0.changed.notified();
                 match self.0.pending.next() {
+                    // What is due already gave way to somebody.
                     Some(due) => tokio::select! {
-                        () = self.0.clock.reaches(due) => {}
+                        () = self.0.clock.reaches(due.max(now + GIVES_WAY)) => {}
                         () = changed => {}
                     },
                     None => changed.await,
@@ -187,6 +197,12 @@ impl Gateway {
             () = looking => {}
             () = stop => {}
         }
+    }
+
+    /// Whether a look that nobody waits for may be sent now. One that has no key is dropped without having been sent.
+    fn may_look(&self, key: &Key, context: Option<&Context>) -> bool {
+        let may = |context: &Context| self.0.upstream.is_at_ease(&context.credential);
+        context.map_or_else(|| self.own_context(key).as_ref().is_none_or(may), may)
     }
 
     /// Weighs what a look says of calls of unknown outcome, and corrects the ledger.

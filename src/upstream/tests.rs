@@ -20,14 +20,17 @@ fn client(base_url: &str) -> Client {
     Client::new(&config, &Clock::system()).expect("certificates")
 }
 
+fn key() -> Credential {
+    Credential::Own(HeaderValue::from_static("Bearer key"))
+}
+
 async fn asked(client: &Client) -> Outcome {
     sent(client, &Message::get("/x")).await
 }
 
 async fn sent(client: &Client, message: &Message) -> Outcome {
-    let key = HeaderValue::from_static("Bearer key");
-    let context = Context { credential: Credential::Own(key), request_id: HeaderValue::from_static("1"), traceparent: None };
-    client.send(client.place(Errand::Free).await.expect("a place"), message, &context).await
+    let context = Context { credential: key(), request_id: HeaderValue::from_static("1"), traceparent: None };
+    client.send(client.place(Errand::Free, &key()).await.expect("a place"), message, &context).await
 }
 
 /// Listens, answers each connection with these bytes once some have come, and then ends it, or stays.
@@ -95,8 +98,8 @@ async fn an_answer_in_an_encoding_nobody_asked_for_has_a_status_and_no_body() {
 #[tokio::test]
 async fn who_finds_no_place_in_time_has_sent_nothing() {
     let client = client("http://127.0.0.1:9/v2");
-    let place = client.place(Errand::Free).await.expect("the only place");
-    assert!(matches!(client.place(Errand::Free).await, Err(NotSent::Crowded)));
+    let place = client.place(Errand::Free, &key()).await.expect("the only place");
+    assert!(matches!(client.place(Errand::Free, &key()).await, Err(NotSent::Crowded)));
     drop(place);
-    assert!(client.place(Errand::Free).await.is_ok());
+    assert!(client.place(Errand::Free, &key()).await.is_ok());
 }

@@ -1,4 +1,4 @@
-//! How the gateway treats an upstream that fails.
+//! How the gateway treats an upstream that fails, or that allows no more.
 
 use std::time::Duration;
 
@@ -100,9 +100,11 @@ async fn what_is_an_answer_does_not_suspend_the_upstream() {
     let world = wary().await;
     for status in [400, 403, 404, 422, 429, 500] {
         let status = StatusCode::from_u16(status).expect("a status");
-        world.fault(Fault::new(Kind::Status).status(status).times(2));
         for n in [1, 2] {
+            world.fault(Fault::new(Kind::Status).status(status));
             assert_eq!(world.read(&unchecked(n)).await.status, status);
+            // A 429 is no failure, and yet nothing is sent for a while.
+            world.turn(60 * SECOND);
         }
     }
     assert_eq!(world.metric(BREAKER).await, "0");
@@ -122,4 +124,57 @@ async fn lost_billable_calls_suspend_it_too() {
         }
     }
     assert_eq!(books::charges(&world.ledger()).len(), 1);
+}
+
+#[tokio::test]
+async fn when_telnyx_allows_no_more_nothing_is_sent_until_its_reset() {
+    let world = World::new().await;
+    world.read(STORED).await;
+    world.fault(Fault::new(Kind::RateLimited).reset_s(40));
+    let limited = world.read(UNCHECKED).await;
+    assert_eq!((limited.outcome(), limited.header("retry-after")), ((429, "upstream_error"), "40"));
+    let sent = world.sent();
+    world.turn(10 * SECOND);
+    for refused in [world.read(UNCHECKED).await, world.fresh(UNCHECKED).await, world.ask("/reputation/numbers").send().await] {
+        assert_eq!(refusal(&refused), (429, "upstream_error", "upstream_rate_limited".to_owned()), "{refused:?}");
+        assert_eq!((refused.header("retry-after"), refused.header("x-should-retry")), ("30", ""));
+    }
+    assert_eq!(world.read(STORED).await.outcome(), (200, "hit"));
+    assert_eq!(world.fresh(STORED).await.outcome(), (200, "upstream_error"), "the copy in place of the refusal");
+    assert_eq!(world.metric("reputation_gateway_upstream_paused_seconds").await, "30");
+    assert!(books::charges(&world.ledger()).is_empty());
+    assert_eq!(world.sent(), sent);
+    world.turn(30 * SECOND);
+    assert_eq!(world.read(UNCHECKED).await.outcome(), (200, "first_touch"));
+}
+
+#[tokio::test]
+async fn a_reset_that_is_near_is_waited_for() {
+    let world = World::new().await;
+    world.fault(Fault::new(Kind::RateLimited).reset_s(15));
+    world.read(STORED).await;
+    let sent = world.sent();
+    let (waited, ()) = tokio::join!(world.fresh(UNCHECKED), async {
+        while world.metric("reputation_gateway_holds_open").await == "0" {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(world.sent(), sent, "it is held, and not sent");
+        world.turn(15 * SECOND);
+    });
+    assert_eq!((waited.outcome(), world.sent()), ((200, "billed"), sent + 1));
+}
+
+#[tokio::test]
+async fn what_nobody_waits_for_gives_way_to_the_limit() {
+    let world = World::new().await;
+    world.read(STORED).await;
+    world.fault(Fault::new(Kind::RateLimited).reset_s(10));
+    world.turn(Duration::from_mins(61));
+    assert_eq!(world.read(UNCHECKED).await.status, 429);
+    let sent = world.sent();
+    assert_eq!(world.read(STORED).await.outcome(), (200, "stale"));
+    world.turn(10 * SECOND);
+    assert_eq!(world.sent(), sent, "its renewal did not wait for the reset either");
+    assert_eq!(world.read(STORED).await.outcome(), (200, "stale"));
+    world.reached(sent + 1).await;
 }
