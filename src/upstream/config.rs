@@ -25,6 +25,8 @@ pub struct Config {
     pub default_enterprise: Option<EnterpriseId>,
     /// How long making a connection may take, its TLS handshake included.
     pub connect_timeout: Span,
+    /// A connection that is older than this is not used for another request, so that the host's name is resolved anew.
+    pub connection_lifetime: Span,
     /// How long a request may take, from its dispatch to the last byte of its answer. The SDKs give up after 60 s.
     pub timeout: Span,
     /// How long a request waits for its turn.
@@ -48,6 +50,7 @@ impl Default for Config {
             api_key: Secret::env("TELNYX_API_KEY"),
             default_enterprise: None,
             connect_timeout: Span(Duration::from_secs(3)),
+            connection_lifetime: Span(Duration::from_mins(5)),
             timeout: Span(Duration::from_secs(25)),
             queue_timeout: Span(Duration::from_secs(15)),
             max_in_flight: 64,

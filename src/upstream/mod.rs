@@ -6,6 +6,7 @@
 mod allowance;
 mod breaker;
 mod config;
+mod connection;
 
 use std::error::Error as _;
 use std::sync::Arc;
@@ -34,6 +35,7 @@ pub use config::{BaseUrl, Config};
 use crate::clock::{Bucket, Clock};
 use allowance::Allowance;
 use breaker::{Breaker, Pass, Sign};
+use connection::Dating;
 
 /// An answer's body may be this long; a page of 250 records is a quarter of it.
 const MAX_BODY: usize = 1024 * 1024;
@@ -152,11 +154,12 @@ impl Credential {
 /// A pool of connections to Telnyx.
 #[derive(Clone, Debug)]
 pub struct Client {
-    http: HyperClient<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    http: HyperClient<HttpsConnector<Dating<HttpConnector>>, Full<Bytes>>,
     base: BaseUrl,
     queue_timeout: Duration,
     connect_timeout: Duration,
     timeout: Duration,
+    connection_lifetime: Duration,
     max_in_flight: usize,
     in_flight: Arc<Semaphore>,
     queue: Arc<Semaphore>,
@@ -188,7 +191,7 @@ impl Client {
         tcp.set_connect_timeout(Some(config.connect_timeout.0));
         tcp.set_nodelay(true);
         let tls = hyper_rustls::HttpsConnectorBuilder::new().with_provider_and_native_roots(rustls::crypto::ring::default_provider())?;
-        let connector = tls.https_or_http().enable_http1().enable_http2().wrap_connector(tcp);
+        let connector = tls.https_or_http().enable_http1().enable_http2().wrap_connector(Dating::new(tcp, clock));
         let http = HyperClient::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .timer(TokioTimer::new())
@@ -204,6 +207,7 @@ impl Client {
             queue_timeout: config.queue_timeout.0,
             connect_timeout: config.connect_timeout.0,
             timeout: config.timeout.0,
+            connection_lifetime: config.connection_lifetime.0,
             max_in_flight: config.max_in_flight,
             in_flight: Arc::new(Semaphore::new(config.max_in_flight)),
             queue: Arc::new(Semaphore::new(config.max_in_flight + config.max_queue)),
@@ -285,6 +289,7 @@ impl Client {
             () = stalled(connection.clone(), self.connect_timeout) => Err(Ended::Stalled),
             () = sleep(self.timeout) => Err(Ended::TimedOut),
         };
+        connection::retire(&connection, self.clock.elapsed().saturating_sub(self.connection_lifetime));
         // The client notes the connection before it writes a byte to it. Without one, nothing was sent.
         let met = connection.connection_metadata().is_some();
         match ended {
