@@ -1,7 +1,9 @@
-//! How the gateway treats an upstream that fails, or that allows no more.
+//! How the gateway treats an upstream that fails, or that allows no more; and clients that want shorter answers.
 
+use std::io::Read;
 use std::time::Duration;
 
+use flate2::read::GzDecoder;
 use http::StatusCode;
 use reputation_gateway::auth::Permission;
 use reputation_gateway::sandbox::{Fault, Kind};
@@ -177,4 +179,28 @@ async fn what_nobody_waits_for_gives_way_to_the_limit() {
     assert_eq!(world.sent(), sent, "its renewal did not wait for the reset either");
     assert_eq!(world.read(STORED).await.outcome(), (200, "stale"));
     world.reached(sent + 1).await;
+}
+
+#[tokio::test]
+async fn a_long_page_is_packed_for_who_accepts_that_and_a_record_never_is() {
+    let world = World::new().await;
+    let path = "/reputation/numbers?page[size]=50";
+    let asking = |path: &str, codings: &str| world.ask(path).header("accept-encoding", codings).send();
+    let plain = world.ask(path).send().await;
+    assert_eq!((plain.header("vary"), plain.header("content-encoding")), ("accept-encoding", ""));
+    let packed = asking(path, "gzip, deflate").await;
+    assert_eq!(packed.outcome(), (200, "hit"), "both are one copy");
+    assert_eq!((packed.header("vary"), packed.header("content-encoding")), ("accept-encoding", "gzip"));
+    assert_eq!(packed.header("content-length"), packed.body.len().to_string());
+    let mut unpacked = Vec::new();
+    GzDecoder::new(&packed.body[..]).read_to_end(&mut unpacked).expect("gzip");
+    assert!(unpacked == plain.body && packed.body.len() * 2 < plain.body.len());
+    for codings in ["gzip;q=0", "br", "identity"] {
+        let refused = asking(path, codings).await;
+        assert_eq!((refused.header("vary"), &refused.body), ("accept-encoding", &plain.body), "{codings}");
+    }
+    let whole = asking(&format!("/reputation/numbers/{STORED}"), "gzip").await;
+    assert_eq!((whole.header("vary"), whole.header("content-encoding"), whole.body.first()), ("", "", Some(&b'{')));
+    let short = asking("/reputation/numbers?page[size]=1", "gzip").await;
+    assert_eq!((short.header("vary"), short.header("content-encoding")), ("", ""), "{} bytes", short.body.len());
 }
