@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use moka::sync::Cache as Moka;
 
 use super::Config;
 use crate::policy::entitlement::Partition;
 use crate::telnyx::EnterpriseId;
+use crate::wire::encoding::Encodable;
 
 /// Whose page of which list.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -39,7 +39,7 @@ pub struct Lists {
 /// A page. Times are monotonic.
 #[derive(Clone, Debug)]
 struct Page {
-    body: Bytes,
+    body: Encodable,
     begun: Duration,
     stored: Duration,
 }
@@ -47,7 +47,7 @@ struct Page {
 impl Lists {
     /// No pages yet.
     pub fn new(config: &Config) -> Self {
-        let weight = |key: &ListKey, page: &Page| u32::try_from(key.query.len() + page.body.len() + 256).unwrap_or(u32::MAX);
+        let weight = |key: &ListKey, page: &Page| u32::try_from(key.query.len() + page.body.size() + 256).unwrap_or(u32::MAX);
         let pages = Moka::builder()
             .max_capacity(config.max_size.0 as u64 / SHARE)
             .weigher(weight)
@@ -57,7 +57,7 @@ impl Lists {
     }
 
     /// A page that is still fresh at `now`, and its age.
-    pub fn get(&self, key: &ListKey, now: Duration) -> Option<(Bytes, Duration)> {
+    pub fn get(&self, key: &ListKey, now: Duration) -> Option<(Encodable, Duration)> {
         let page = self.pages.get(key)?;
         let age = now.saturating_sub(page.stored);
         let outdated = self.outdated.get(&(key.partition, key.enterprise));
@@ -65,7 +65,7 @@ impl Lists {
     }
 
     /// Keeps a page that was asked for at `begun` and came at `stored` (monotonic).
-    pub fn store(&self, key: ListKey, body: Bytes, begun: Duration, stored: Duration) {
+    pub fn store(&self, key: ListKey, body: Encodable, begun: Duration, stored: Duration) {
         self.pages.insert(key, Page { body, begun, stored });
     }
 
@@ -79,19 +79,23 @@ impl Lists {
 mod tests {
     use super::*;
 
+    fn page(text: &'static str) -> Encodable {
+        bytes::Bytes::from(text).into()
+    }
+
     #[test]
     fn a_page_asked_for_before_its_list_changed_is_not_served() {
         let second = Duration::from_secs(1);
         let lists = Lists::new(&Config::default());
         let enterprise = "6a09cdc3-8948-47f0-aa62-74ac943d6c58".parse().expect("a UUID");
         let key = ListKey { partition: Partition::SHARED, enterprise, query: "".into() };
-        lists.store(key.clone(), "old".into(), second, 2 * second);
+        lists.store(key.clone(), page("old"), second, 2 * second);
         assert!(lists.get(&key, 3 * second).is_some());
         lists.outdate(Partition::SHARED, enterprise, 3 * second);
         assert!(lists.get(&key, 3 * second).is_none());
-        lists.store(key.clone(), "late".into(), 2 * second, 4 * second);
+        lists.store(key.clone(), page("late"), 2 * second, 4 * second);
         assert!(lists.get(&key, 4 * second).is_none());
-        lists.store(key.clone(), "new".into(), 3 * second, 4 * second);
+        lists.store(key.clone(), page("new"), 3 * second, 4 * second);
         assert!(lists.get(&key, 4 * second).is_some());
     }
 }

@@ -27,6 +27,8 @@ const MOST_WORKERS: usize = 1024;
 const SMALLEST_HEAD: ByteSize = ByteSize(1024);
 /// The longest window of a budget, and a day for its time zone.
 const SHORTEST_RETENTION: Duration = Duration::from_hours(32 * 24);
+/// An upstream that is left alone for longer is not in use.
+const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 /// Longer than anything here is kept.
 const LONGEST_LIFE: Duration = Duration::from_hours(50 * 365 * 24);
 
@@ -111,6 +113,7 @@ impl Config {
         findings.refuse_unless_within(upstream.max_queue.max(1), "upstream.max_queue");
         findings.refuse_if(upstream.timeout.0.is_zero(), "upstream.timeout", "0 would wait for no answer");
         findings.refuse_if(upstream.connect_timeout.0.is_zero(), "upstream.connect_timeout", "0 would wait for no connection");
+        findings.refuse_if(upstream.breaker_pause.0 > LONGEST_PAUSE, "upstream.breaker_pause", "is longer than an hour");
         let cache = &self.cache;
         let lives = [cache.ttl, cache.null_ttl, cache.negative_ttl, cache.list_ttl, cache.stale_while_revalidate, cache.stale_if_error];
         let longest = lives.into_iter().max().unwrap_or_default().0;

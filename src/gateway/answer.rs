@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AGE, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH, RETRY_AFTER, VIA};
+use http::header::{
+    ACCEPT_ENCODING, AGE, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH, RETRY_AFTER, VARY, VIA,
+};
 use http::{HeaderMap, Response, StatusCode};
 
 use crate::cache::Entry;
@@ -13,6 +15,7 @@ use crate::policy::evidence::Billing;
 use crate::policy::money::Usd;
 use crate::telemetry::metrics::Avoided;
 use crate::wire::body::{Body, full};
+use crate::wire::encoding::Encodable;
 use crate::wire::problem::Problem;
 
 /// A value, or the answer that refuses the request.
@@ -65,7 +68,7 @@ pub(super) enum Content {
     /// A copy of a number's record, or of its absence.
     Copy(Arc<Entry>, Origin),
     /// A page of a list, and its age if it was at hand.
-    Page(Bytes, Option<Duration>),
+    Page(Encodable, Option<Duration>),
     /// What became of each number of a refresh, in Telnyx's bytes or in the gateway's.
     Results {
         /// Its status.
@@ -129,7 +132,7 @@ impl Answer {
         let cache_status = self.cache_status(now);
         let mut response = match self.content {
             Content::Copy(entry, origin) => copy(&entry, origin, request, now),
-            Content::Page(page, age) => aged(json(StatusCode::OK, page), age),
+            Content::Page(page, age) => aged(encoded(&page, request), age),
             Content::Results { status, body, .. } => json(status, body),
             Content::Relay(relay) => passed_on(&relay),
             Content::Problem(problem) => {
@@ -181,6 +184,20 @@ fn json(status: StatusCode, body: Bytes) -> Response<Body> {
     let mut response = Response::new(full(body));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, JSON);
+    response
+}
+
+/// A page as its client wants it. It has no validator, which would have to tell the encodings apart.
+fn encoded(page: &Encodable, request: &HeaderMap) -> Response<Body> {
+    let gzip = page.gzip_for(request);
+    let is_gzip = gzip.is_some();
+    let mut response = json(StatusCode::OK, gzip.unwrap_or_else(|| page.plain().clone()));
+    if is_gzip {
+        response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    if page.varies() {
+        response.headers_mut().insert(VARY, ACCEPT_ENCODING.into());
+    }
     response
 }
 

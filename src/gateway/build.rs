@@ -21,7 +21,7 @@ use crate::secret::{NoSecret, Secret};
 use crate::spend::{End, Event, Ledger, Observe, OpenError, Posted, THRESHOLDS};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::Labels;
-use crate::upstream::Client;
+use crate::upstream::{Client, Standing};
 
 /// Why a gateway cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -111,6 +111,12 @@ impl Gateway {
             metrics.budget_resets.with_label_values(&name).set(budget.resets_at.as_duration().as_secs_f64());
             metrics.budget_enforced.with_label_values(&name).set(f64::from(u8::from(budget.enforced)));
         }
+        metrics.upstream_breaker_state.set(match self.0.upstream.standing() {
+            Standing::Closed => 0,
+            Standing::Open(_) => 1,
+            Standing::Due | Standing::Tried => 2,
+        });
+        metrics.upstream_paused.set(self.0.upstream.paused().as_secs_f64());
         metrics.ledger_available.set(i64::from(self.0.ledger.is_available()));
         metrics.kill_switch.set(i64::from(self.0.ledger.is_stopped()));
         let holds = self.0.ledger.holds();

@@ -17,7 +17,7 @@ use crate::policy::decision::Reason;
 use crate::policy::evidence::Billing;
 use crate::policy::pricing::Billable;
 use crate::spend::{Hold, HoldId, HoldRefused};
-use crate::upstream::{Context, Message, NotSent, Outcome, Place};
+use crate::upstream::{Context, Errand, Message, NotSent, Outcome, Place};
 
 /// A ledger whose disk hangs is not waited for: nothing is bought, and what was bought is not kept from its callers.
 pub(super) const LEDGER_WAIT: Duration = Duration::from_secs(2);
@@ -29,6 +29,8 @@ pub(super) enum Denied {
     Limited(Limited),
     /// A budget, or the ledger.
     Hold(HoldRefused),
+    /// The way upstream: nothing would be sent.
+    Upstream(NotSent),
 }
 
 impl Denied {
@@ -36,7 +38,9 @@ impl Denied {
     pub(super) fn concerns_all(&self) -> bool {
         matches!(
             self,
-            Self::Limited(Limited { limiter: Limiter::Global, .. }) | Self::Hold(HoldRefused::Stopped | HoldRefused::Unavailable)
+            Self::Limited(Limited { limiter: Limiter::Global, .. })
+                | Self::Hold(HoldRefused::Stopped | HoldRefused::Unavailable)
+                | Self::Upstream(_)
         )
     }
 
@@ -46,6 +50,7 @@ impl Denied {
             Self::Hold(HoldRefused::NoBudget | HoldRefused::Exhausted(_)) => Reason::BudgetExhausted,
             Self::Hold(HoldRefused::Stopped) => Reason::Stopped,
             Self::Hold(HoldRefused::Unavailable) => Reason::LedgerUnavailable,
+            Self::Upstream(_) => Reason::Upstream,
         }
     }
 }
@@ -68,11 +73,13 @@ pub(super) const STOPPED: &str = "stopped before it was sent";
 
 impl Gateway {
     /// The rates' consent, and a hold for each number in every budget that applies; all of them or none. A call that no budget
-    /// will pay for takes nothing from the rates: who has no money must not keep others from spending theirs.
+    /// will pay for takes nothing from the rates: who has no money must not keep others from spending theirs. One that would not be sent
+    /// takes neither.
     pub(super) async fn permit(&self, asks: &[Ask], operation: Billable) -> Result<Vec<Hold>, Denied> {
         let charges: Vec<_> = asks.iter().map(|ask| self.charge(ask, operation)).collect();
         let calls = u32::try_from(charges.len()).ok().and_then(NonZeroU32::new);
         let (Some(ask), Some(calls)) = (asks.first(), calls) else { return Ok(Vec::new()) };
+        self.0.upstream.check(Errand::Billable, &ask.context.credential).map_err(Denied::Upstream)?;
         match self.0.ledger.preview(&charges) {
             Ok(()) => self.0.limits.take(&ask.caller.name, calls).map_err(|limited| {
                 self.0.metrics.rate_limit_denied.with_label_values(&[limited.limiter.as_str()]).inc();
@@ -98,8 +105,8 @@ impl Gateway {
     }
 
     /// Waits for a place upstream. Operators may stop all billable work meanwhile.
-    pub(super) async fn turn(&self) -> Result<Turn, Denied> {
-        let turn = self.0.upstream.place().await;
+    pub(super) async fn turn(&self, context: &Context) -> Result<Turn, Denied> {
+        let turn = self.0.upstream.place(Errand::Billable, &context.credential).await;
         if self.0.ledger.is_stopped() { Err(Denied::Hold(HoldRefused::Stopped)) } else { Ok(turn) }
     }
 

@@ -2,17 +2,12 @@
 
 use std::sync::Arc;
 
+use http::StatusCode;
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderName, StatusCode};
 
 use super::answer::Relay;
 use crate::telnyx::record;
-use crate::upstream::{Answer, Credential, Lost, NotSent, Outcome};
-
-const RATE_LIMIT_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
-
-/// The official Python SDK ignores longer waits, and the others sleep through them.
-const LONGEST_RETRY_AFTER: u64 = 60;
+use crate::upstream::{self, Answer, Credential, Lost, NotSent, Outcome};
 
 /// What went wrong upstream.
 #[derive(Clone, Debug)]
@@ -64,12 +59,7 @@ fn relay(answer: Answer) -> Relay {
     Relay {
         status: answer.status,
         content_type: answer.headers.get(CONTENT_TYPE).cloned(),
-        retry_after: limited.then(|| reset_seconds(&answer.headers)).flatten(),
+        retry_after: limited.then(|| upstream::reset(&answer.headers)).flatten().map(|reset| reset.as_secs()),
         body: answer.body,
     }
-}
-
-fn reset_seconds(headers: &HeaderMap) -> Option<u64> {
-    let seconds: u64 = headers.get(RATE_LIMIT_RESET)?.to_str().ok()?.trim().parse().ok()?;
-    Some(seconds.min(LONGEST_RETRY_AFTER))
 }

@@ -16,6 +16,7 @@ use crate::telnyx::record::Item;
 use crate::telnyx::{EnterpriseId, Operation, record};
 use crate::upstream::{self, Context};
 use crate::wire::directives::Directives;
+use crate::wire::encoding::Encodable;
 
 impl Gateway {
     /// Answers with a page, from memory if it is young enough.
@@ -42,8 +43,9 @@ impl Gateway {
         let own = |items: &Vec<Item>| items.iter().all(|item| item.record.enterprise_id == enterprise);
         let Some(items) = record::list(&answer.body).ok().filter(own) else { return Err(refusal::failed(&Failure::Invalid)) };
         self.harvest(partition, &answer, items, begun);
-        self.0.lists.store(key, answer.body.clone(), begun, self.0.clock.elapsed());
-        Ok(Answer::free(Decision::Passed, Content::Page(answer.body, None)))
+        let page = Encodable::from(answer.body);
+        self.0.lists.store(key, page.clone(), begun, self.0.clock.elapsed());
+        Ok(Answer::free(Decision::Passed, Content::Page(page, None)))
     }
 
     /// Feeds the numbers' own copies. A null is left out: whether it may be served depends on what was paid for it.

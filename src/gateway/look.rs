@@ -14,7 +14,7 @@ use crate::flight::{Crashed, Follow, Seat};
 use crate::policy::decide::{Kind, Probe};
 use crate::policy::evidence::Billing;
 use crate::telnyx::{Operation, PhoneNumber, record};
-use crate::upstream::{Answer, Context, Lost, Message, Outcome};
+use crate::upstream::{Answer, Context, Errand, Lost, Message, Outcome};
 
 /// What a look brought. All who wanted it at once share it.
 #[derive(Debug)]
@@ -100,8 +100,11 @@ impl Gateway {
         if entry.kind == Kind::Missing { Look::Missing(entry) } else { Look::Found(entry, begun) }
     }
 
-    /// Renews a copy that was served stale, if there is a place for that now.
+    /// Renews a copy that was served stale, if there is a place for that now which nobody else waits for.
     pub(super) fn renew(&self, ask: &Ask) {
+        if !self.0.upstream.is_at_ease(&ask.context.credential) {
+            return;
+        }
         let Ok(place) = Arc::clone(&self.0.renewals).try_acquire_owned() else { return };
         let look = self.look(ask.key, &ask.context);
         self.0.tasks.spawn(async move {
@@ -113,7 +116,7 @@ impl Gateway {
     /// A request that cannot cost anything.
     pub(super) async fn free(&self, path_and_query: &str, operation: Operation, context: &Context) -> Result<Answer, Failure> {
         let began = self.0.clock.elapsed();
-        let outcome = match self.0.upstream.place().await {
+        let outcome = match self.0.upstream.place(Errand::Free, &context.credential).await {
             Ok(place) => self.0.upstream.send(place, &Message::get(path_and_query), context).await,
             Err(crowded) => Outcome::NotSent(crowded),
         };

@@ -82,7 +82,7 @@ impl Gateway {
     async fn carry_out(&self, ask: &Ask, operation: Billable, hold: Hold) -> (Billing, End) {
         let query = if operation == Billable::FirstTouch { "" } else { "?fresh=true" };
         let get = Message::get(format!("/enterprises/{}/reputation/numbers/{}{query}", ask.key.enterprise, ask.key.number));
-        let turn = match self.turn().await {
+        let turn = match self.turn(&ask.context).await {
             Ok(turn) => turn,
             Err(denied) => {
                 self.settle(hold, Billing::NotSent, STOPPED).await;

@@ -80,6 +80,10 @@ impl Gateway {
                 visit.waiting_for(self.look_at_all(&mut items)).await;
                 continue;
             }
+            if let Some(item) = items.iter_mut().find(|item| item.action == Action::Buy && self.looks_first(&item.course)) {
+                item.action = Action::Look;
+                continue;
+            }
             let wanted: Vec<_> = items.iter().filter(|item| item.action == Action::Buy).map(|item| item.ask.clone()).collect();
             if wanted.is_empty() {
                 return self.without_sale(&items);
@@ -147,7 +151,7 @@ impl Gateway {
             Ok(holds) => holds,
             Err(denied) => return Sale::whole(asks.len(), Billing::NotSent, "it was refused", End::Denied(denied)),
         };
-        match self.turn().await {
+        match self.turn(&asks[0].context).await {
             Ok(turn) => self.carry_out_all(asks, holds, turn).await,
             Err(denied) => {
                 self.settle_all(holds.into_iter().map(|hold| (hold, Billing::NotSent, STOPPED))).await;
@@ -202,6 +206,7 @@ impl Gateway {
         let some_done = items.iter().any(|item| matches!(item.action, Action::Satisfied(_)));
         let refused = match &sale.end {
             End::Denied(Denied::Limited(limited)) => refusal::rate_limited(*limited),
+            End::Denied(Denied::Upstream(why)) => refusal::failed(&Failure::NotSent(*why)),
             End::Denied(Denied::Hold(refused)) => refusal::hold_refused(refused, sale.verdicts.iter().map(|_| price).sum(), &self.0.rules),
             End::Failed(failure) if bill.billing != Billing::Unknown || !some_done => refusal::failed(failure),
             End::Answered(status, body) if sale.verdicts.len() == items.len() => {

@@ -1,5 +1,7 @@
 //! Every refusal, with its status, its code, and what to do about it: the table of `docs/errors.md` in code.
 
+use std::time::Duration;
+
 use http::header::{ALLOW, TRANSFER_ENCODING, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{Method, StatusCode};
@@ -132,11 +134,16 @@ pub(super) fn not_in_cache() -> Box<Answer> {
     refusal(Decision::NotInCache, problem.never_retried())
 }
 
+/// Rounded up, and at least one.
+fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_nanos().div_ceil(1_000_000_000).max(1).try_into().unwrap_or(u64::MAX)
+}
+
 pub(super) fn rate_limited(refused: Limited) -> Box<Answer> {
     let limiter = refused.limiter.as_str();
     let (detail, retry) = match refused.why {
         Shortage::Wait(wait) => {
-            let seconds = wait.as_nanos().div_ceil(1_000_000_000).max(1).try_into().unwrap_or(u64::MAX);
+            let seconds = whole_seconds(wait);
             let detail = format!("the {limiter} rate limit for billable calls lets this through in {seconds} s");
             (detail, if seconds <= SHORT_WAIT { Retry::After(seconds) } else { Retry::Never })
         }
@@ -205,6 +212,14 @@ pub(super) fn failed(failure: &Failure) -> Box<Answer> {
         Failure::NotSent(why @ (NotSent::Crowded | NotSent::Stopping)) => {
             let crowded = problem(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Overloaded", why.to_string());
             (Decision::Overloaded, Problem { retry: Retry::After(1), ..crowded })
+        }
+        Failure::NotSent(why @ NotSent::Suspended(wait)) => {
+            let suspended = problem(StatusCode::SERVICE_UNAVAILABLE, "upstream_suspended", "Upstream suspended", why.to_string());
+            (Decision::UpstreamError, Problem { retry: Retry::After(whole_seconds(*wait).min(SHORT_WAIT)), ..suspended })
+        }
+        Failure::NotSent(why @ NotSent::Limited(wait)) => {
+            let limited = problem(StatusCode::TOO_MANY_REQUESTS, "upstream_rate_limited", "Upstream rate limit used up", why.to_string());
+            (Decision::UpstreamError, Problem { retry: Retry::After(whole_seconds(*wait)), ..limited })
         }
         Failure::Lost(why @ Lost::TimedOut) => {
             (Decision::UpstreamError, problem(StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", "Upstream timed out", why.to_string()))

@@ -20,7 +20,7 @@ use crate::policy::decision::{Decision, Reason};
 use crate::policy::evidence::Billing;
 use crate::policy::pricing::Billable;
 use crate::telemetry::metrics::Avoided;
-use crate::upstream::NotSent;
+use crate::upstream::{NotSent, Standing};
 
 /// Purchases of others that were refused while this request wanted one; then it gives up. Who has no money left and asks
 /// again and again must not keep others out.
@@ -50,7 +50,11 @@ impl Gateway {
     pub(super) async fn retrieve(&self, ask: &Ask, visit: &mut Visit) -> Refused<Answer> {
         let mut course = self.course(ask);
         for _ in 0..MOST_ROUNDS {
-            let (boarded, wanted) = match decide(&course.facts, &self.0.rules.policy) {
+            let action = match decide(&course.facts, &self.0.rules.policy) {
+                Action::Buy(_) if self.looks_first(&course) => Action::Probe,
+                action => action,
+            };
+            let (boarded, wanted) = match action {
                 Action::Serve(decision, source) => return Ok(self.serve(ask, &course, decision, source)),
                 Action::ServeStale => {
                     self.renew(ask);
@@ -90,6 +94,11 @@ impl Gateway {
             }
         }
         Err(refusal::failed(&Failure::NotSent(NotSent::Crowded)))
+    }
+
+    /// Whether a free look has to show that the upstream answers again, before anything is bought there.
+    pub(super) fn looks_first(&self, course: &Course) -> bool {
+        course.facts.probe.is_none() && self.0.upstream.standing() == Standing::Due
     }
 
     /// Gathers what is known of the number now.
@@ -208,6 +217,7 @@ impl Gateway {
             (Reason::OutcomeUnknown, _) => refusal::outcome_unknown(),
             (_, Some(Denied::Limited(limited))) => refusal::rate_limited(*limited),
             (_, Some(Denied::Hold(refused))) => refusal::hold_refused(refused, self.0.rules.prices.check, &self.0.rules),
+            (_, Some(Denied::Upstream(why))) => refusal::failed(&Failure::NotSent(*why)),
             (Reason::Upstream | Reason::RateLimited | Reason::BudgetExhausted | Reason::Stopped | Reason::LedgerUnavailable, None) => {
                 refusal::failed(course.failure.as_ref().unwrap_or(&Failure::Invalid))
             }

@@ -28,6 +28,9 @@ const MOST_CALLS: usize = 10_000;
 /// The resolver's second look at a number comes so long after its first; each further wait is twice as long.
 const FIRST_WAIT: Duration = Duration::from_secs(30);
 
+/// A look that gave way to callers' requests tries again after this.
+const GIVES_WAY: Duration = Duration::from_secs(1);
+
 /// The wait does not grow beyond this.
 const LONGEST_WAIT: Duration = Duration::from_hours(1);
 
@@ -137,11 +140,17 @@ impl Pending {
         self.numbers().all.values().map(|number| number.due).min()
     }
 
-    /// A number whose look is due, with the next one put off. Calls from before `forgotten` are dropped.
-    fn take_due(&self, now: Duration, forgotten: Duration) -> Option<(Key, Option<Credential>)> {
+    /// A number whose look is due and may be sent, with the next one put off. Calls from before `forgotten` are dropped.
+    fn take_due(
+        &self,
+        now: Duration,
+        forgotten: Duration,
+        may_be_sent: impl Fn(&Key, Option<&Credential>) -> bool,
+    ) -> Option<(Key, Option<Credential>)> {
         let mut numbers = self.numbers();
         numbers.keep(|call| call.sent >= forgotten);
-        let (key, number) = numbers.all.iter_mut().filter(|(_, number)| number.due <= now).min_by_key(|(_, number)| number.due)?;
+        let due = numbers.all.iter_mut().filter(|(key, number)| number.due <= now && may_be_sent(key, number.credential.as_ref()));
+        let (key, number) = due.min_by_key(|(_, number)| number.due)?;
         number.due = now + number.wait;
         number.wait = (number.wait * 2).min(LONGEST_WAIT);
         Some((*key, number.credential.clone()))
@@ -182,7 +191,7 @@ impl Gateway {
             loop {
                 let now = self.0.clock.elapsed();
                 let forgotten = now.saturating_sub(self.0.rules.memory);
-                if let Some((key, credential)) = self.0.pending.take_due(now, forgotten) {
+                if let Some((key, credential)) = self.0.pending.take_due(now, forgotten, |key, credential| self.may_look(key, credential)) {
                     if let Some(context) = self.own_context(&key, credential) {
                         let _ended = self.look(key, &context).landed().await;
                     }
@@ -190,8 +199,9 @@ impl Gateway {
                 }
                 let changed = self.0.pending.0.changed.notified();
                 match self.0.pending.next() {
+                    // What is due already gave way to somebody.
                     Some(due) => tokio::select! {
-                        () = self.0.clock.reaches(due) => {}
+                        () = self.0.clock.reaches(due.max(now + GIVES_WAY)) => {}
                         () = changed => {}
                     },
                     None => changed.await,
@@ -202,6 +212,11 @@ impl Gateway {
             () = looking => {}
             () = stop => {}
         }
+    }
+
+    /// Whether a look that nobody waits for may be sent now. One that has no key is dropped without having been sent.
+    fn may_look(&self, key: &Key, credential: Option<&Credential>) -> bool {
+        self.credential(key, credential.cloned()).is_none_or(|credential| self.0.upstream.is_at_ease(&credential))
     }
 
     /// Weighs what a look, begun at `begun`, says of calls of unknown outcome, and corrects the ledger.
@@ -221,11 +236,14 @@ impl Gateway {
         }
     }
 
-    /// What goes upstream with a look of the gateway's own: the caller's key if it was forwarded, else the gateway's.
-    fn own_context(&self, key: &Key, credential: Option<Credential>) -> Option<Context> {
+    /// Whose key goes with a look of the gateway's own: the caller's if it was forwarded, else the gateway's.
+    fn credential(&self, key: &Key, forwarded: Option<Credential>) -> Option<Credential> {
         let keys = &self.0.rules.keys;
-        let own = || keys.by_enterprise.get(&key.enterprise).or(keys.default.as_ref()).cloned().map(Credential::Own);
+        forwarded.or_else(|| keys.by_enterprise.get(&key.enterprise).or(keys.default.as_ref()).cloned().map(Credential::Own))
+    }
+
+    fn own_context(&self, key: &Key, forwarded: Option<Credential>) -> Option<Context> {
         let request_id = HeaderValue::from_str(&Uuid::now_v7().simple().to_string()).ok()?;
-        Some(Context { credential: credential.or_else(own)?, request_id, traceparent: None })
+        Some(Context { credential: self.credential(key, forwarded)?, request_id, traceparent: None })
     }
 }

@@ -149,8 +149,10 @@ pub struct Metrics {
     pub reconciliation_drifts: IntGauge,
     /// Whether all billable work is stopped: 0 or 1.
     pub kill_switch: IntGauge,
-    /// Whether requests go upstream: 0 they do (closed), 1 they do not (open), 2 some do, to see (half-open).
+    /// Whether requests go upstream: 0 they do (closed), 1 they do not (open), 2 one does, to see (half-open).
     pub upstream_breaker_state: IntGauge,
+    /// How long Telnyx's rate limit still holds requests back, in seconds; 0 if it does not.
+    pub upstream_paused: Gauge,
     /// Whether the configuration that was read last is in force: 0 or 1.
     pub config_reload_success: IntGauge,
 }
@@ -207,6 +209,7 @@ impl Metrics {
                 .register(IntGauge::with_opts(opts("reconciliation_drifts", "Days of numbers that differ in the last comparison."))),
             kill_switch: make.register(IntGauge::with_opts(opts("kill_switch", "Whether all billable work is stopped."))),
             upstream_breaker_state: make.register(IntGauge::with_opts(opts("upstream_breaker_state", "0 closed, 1 open, 2 half-open."))),
+            upstream_paused: make.register(Gauge::with_opts(opts("upstream_paused_seconds", "How long the upstream's rate limit lasts."))),
             config_reload_success: make
                 .register(IntGauge::with_opts(opts("config_reload_success", "Whether the last configuration is in force."))),
             registry: registry.clone(),

@@ -25,6 +25,8 @@ pub struct Config {
     pub default_enterprise: Option<EnterpriseId>,
     /// How long making a connection may take, its TLS handshake included.
     pub connect_timeout: Span,
+    /// A connection that is older than this is not used for another request, so that the host's name is resolved anew.
+    pub connection_lifetime: Span,
     /// How long a request may take, from its dispatch to the last byte of its answer. The SDKs give up after 60 s.
     pub timeout: Span,
     /// How long a request waits for its turn.
@@ -35,6 +37,10 @@ pub struct Config {
     pub max_queue: usize,
     /// Requests of any kind; further ones wait for their turn.
     pub rate: Rate,
+    /// Failures in a row after which the upstream is left alone for a while; 0: it never is.
+    pub breaker_failures: u32,
+    /// For how long at first; twice as long after each trial that fails, up to a minute.
+    pub breaker_pause: Span,
 }
 
 impl Default for Config {
@@ -44,11 +50,14 @@ impl Default for Config {
             api_key: Secret::env("TELNYX_API_KEY"),
             default_enterprise: None,
             connect_timeout: Span(Duration::from_secs(3)),
+            connection_lifetime: Span(Duration::from_mins(5)),
             timeout: Span(Duration::from_secs(25)),
             queue_timeout: Span(Duration::from_secs(15)),
             max_in_flight: 64,
             max_queue: 1_000,
             rate: Rate { count: NonZeroU32::new(50).expect("not zero"), per: Period::Second },
+            breaker_failures: 5,
+            breaker_pause: Span(Duration::from_secs(5)),
         }
     }
 }

@@ -3,7 +3,10 @@
 //! A request is built here from a path of ours; nothing of a client's request comes near it but its id and its trace context.
 //! Redirects are not followed: the key would go with them.
 
+mod allowance;
+mod breaker;
 mod config;
+mod connection;
 
 use std::error::Error as _;
 use std::sync::Arc;
@@ -25,9 +28,14 @@ use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
 
+pub use allowance::reset;
+pub use breaker::{Errand, Standing};
 pub use config::{BaseUrl, Config};
 
 use crate::clock::{Bucket, Clock};
+use allowance::Allowance;
+use breaker::{Breaker, Pass, Sign};
+use connection::Dating;
 
 /// An answer's body may be this long; a page of 250 records is a quarter of it.
 const MAX_BODY: usize = 1024 * 1024;
@@ -72,6 +80,12 @@ pub enum NotSent {
     /// The limits on work under way left no room in time.
     #[error("the gateway's own limits on upstream requests left no room in time")]
     Crowded,
+    /// The upstream failed again and again, and is left alone for so long; or one request sees whether it answers again.
+    #[error("the upstream failed again and again, and is left alone for a while")]
+    Suspended(Duration),
+    /// Telnyx's own rate limit leaves nothing for so long, and nobody waits that long for a turn.
+    #[error("the upstream's own rate limit is used up, and its reset is too far away to be waited for")]
+    Limited(Duration),
     /// The gateway is stopping, and nobody could be told the answer any more.
     #[error("the gateway is stopping")]
     Stopping,
@@ -140,20 +154,25 @@ impl Credential {
 /// A pool of connections to Telnyx.
 #[derive(Clone, Debug)]
 pub struct Client {
-    http: HyperClient<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    http: HyperClient<HttpsConnector<Dating<HttpConnector>>, Full<Bytes>>,
     base: BaseUrl,
     queue_timeout: Duration,
     connect_timeout: Duration,
     timeout: Duration,
+    connection_lifetime: Duration,
+    max_in_flight: usize,
     in_flight: Arc<Semaphore>,
     queue: Arc<Semaphore>,
     rate: Arc<Bucket>,
+    breaker: Arc<Breaker>,
+    allowance: Arc<Allowance>,
     clock: Clock,
 }
 
-/// A place among the requests under way, and the rate's consent to one more.
+/// A place among the requests under way, and the consent of the rate and of the breaker to one more.
 #[derive(Debug)]
 pub struct Place {
+    pass: Pass,
     _permit: OwnedSemaphorePermit,
     _queued: OwnedSemaphorePermit,
 }
@@ -172,7 +191,7 @@ impl Client {
         tcp.set_connect_timeout(Some(config.connect_timeout.0));
         tcp.set_nodelay(true);
         let tls = hyper_rustls::HttpsConnectorBuilder::new().with_provider_and_native_roots(rustls::crypto::ring::default_provider())?;
-        let connector = tls.https_or_http().enable_http1().enable_http2().wrap_connector(tcp);
+        let connector = tls.https_or_http().enable_http1().enable_http2().wrap_connector(Dating::new(tcp, clock));
         let http = HyperClient::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .timer(TokioTimer::new())
@@ -188,28 +207,76 @@ impl Client {
             queue_timeout: config.queue_timeout.0,
             connect_timeout: config.connect_timeout.0,
             timeout: config.timeout.0,
+            connection_lifetime: config.connection_lifetime.0,
+            max_in_flight: config.max_in_flight,
             in_flight: Arc::new(Semaphore::new(config.max_in_flight)),
             queue: Arc::new(Semaphore::new(config.max_in_flight + config.max_queue)),
             rate: Arc::new(clock.bucket(config.rate)),
+            breaker: Breaker::new(config, clock),
+            allowance: Arc::new(Allowance::new(clock)),
             clock: clock.clone(),
         })
     }
 
+    /// Whether a request would be sent at all, as things stand.
+    pub fn check(&self, errand: Errand, credential: &Credential) -> Result<(), NotSent> {
+        self.breaker.check(errand)?;
+        let wait = self.allowance.until(credential).map_or(Duration::ZERO, |until| until.saturating_sub(self.clock.elapsed()));
+        if wait > self.queue_timeout { Err(NotSent::Limited(wait)) } else { Ok(()) }
+    }
+
+    /// Whether a request that nobody waits for may be sent: it keeps no other one waiting, as things stand.
+    pub fn is_at_ease(&self, credential: &Credential) -> bool {
+        let is_roomy = self.in_flight.available_permits() * 2 >= self.max_in_flight;
+        is_roomy && self.breaker.check(Errand::Free).is_ok() && self.allowance.until(credential).is_none()
+    }
+
+    /// How long Telnyx's rate limits still hold requests back; of several accounts the longest.
+    pub fn paused(&self) -> Duration {
+        self.allowance.longest()
+    }
+
+    /// Where the breaker stands.
+    pub fn standing(&self) -> Standing {
+        self.breaker.standing()
+    }
+
     /// Waits for a place, if the queue has room.
-    pub async fn place(&self) -> Result<Place, NotSent> {
+    pub async fn place(&self, errand: Errand, credential: &Credential) -> Result<Place, NotSent> {
+        self.check(errand, credential)?;
         let queued = Arc::clone(&self.queue).try_acquire_owned().map_err(|_| NotSent::Crowded)?;
         let place = async {
-            let permit = Arc::clone(&self.in_flight).acquire_owned().await.expect("the semaphore is never closed");
-            while let Err(until) = self.rate.check() {
-                sleep(until.wait_time_from(governor::clock::Clock::now(&self.clock))).await;
-            }
-            Place { _permit: permit, _queued: queued }
+            let permit = loop {
+                // Who waits for a reset takes no place from other accounts.
+                while let Some(until) = self.allowance.until(credential) {
+                    self.clock.reaches(until).await;
+                }
+                let permit = Arc::clone(&self.in_flight).acquire_owned().await.expect("the semaphore is never closed");
+                while let Err(until) = self.rate.check() {
+                    sleep(until.wait_time_from(governor::clock::Clock::now(&self.clock))).await;
+                }
+                if self.allowance.until(credential).is_none() {
+                    break permit;
+                }
+            };
+            // Much may have failed meanwhile.
+            let pass = self.breaker.pass(errand)?;
+            Ok(Place { pass, _permit: permit, _queued: queued })
         };
-        timeout(self.queue_timeout, place).await.map_err(|_| NotSent::Crowded)
+        timeout(self.queue_timeout, place).await.unwrap_or(Err(NotSent::Crowded))
     }
 
     /// Sends a message, once. Ends within the configured time.
-    pub async fn send(&self, _place: Place, message: &Message, context: &Context) -> Outcome {
+    pub async fn send(&self, place: Place, message: &Message, context: &Context) -> Outcome {
+        let outcome = self.exchange(message, context).await;
+        if let Outcome::Answered(answer) = &outcome {
+            self.allowance.learn(&context.credential, answer.status, &answer.headers);
+        }
+        place.pass.shows(Sign::of(&outcome));
+        outcome
+    }
+
+    async fn exchange(&self, message: &Message, context: &Context) -> Outcome {
         let mut request = self.request(message, context);
         let connection = capture_connection(&mut request);
         let sent = Instant::now();
@@ -222,6 +289,7 @@ impl Client {
             () = stalled(connection.clone(), self.connect_timeout) => Err(Ended::Stalled),
             () = sleep(self.timeout) => Err(Ended::TimedOut),
         };
+        connection::retire(&connection, self.clock.elapsed().saturating_sub(self.connection_lifetime));
         // The client notes the connection before it writes a byte to it. Without one, nothing was sent.
         let met = connection.connection_metadata().is_some();
         match ended {

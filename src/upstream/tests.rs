@@ -20,14 +20,17 @@ fn client(base_url: &str) -> Client {
     Client::new(&config, &Clock::system()).expect("certificates")
 }
 
+fn key() -> Credential {
+    Credential::Own(HeaderValue::from_static("Bearer key"))
+}
+
 async fn asked(client: &Client) -> Outcome {
     sent(client, &Message::get("/x")).await
 }
 
 async fn sent(client: &Client, message: &Message) -> Outcome {
-    let key = HeaderValue::from_static("Bearer key");
-    let context = Context { credential: Credential::Own(key), request_id: HeaderValue::from_static("1"), traceparent: None };
-    client.send(client.place().await.expect("a place"), message, &context).await
+    let context = Context { credential: key(), request_id: HeaderValue::from_static("1"), traceparent: None };
+    client.send(client.place(Errand::Free, &key()).await.expect("a place"), message, &context).await
 }
 
 /// Listens, answers each connection with these bytes once some have come, and then ends it, or stays.
@@ -95,8 +98,46 @@ async fn an_answer_in_an_encoding_nobody_asked_for_has_a_status_and_no_body() {
 #[tokio::test]
 async fn who_finds_no_place_in_time_has_sent_nothing() {
     let client = client("http://127.0.0.1:9/v2");
-    let place = client.place().await.expect("the only place");
-    assert!(matches!(client.place().await, Err(NotSent::Crowded)));
+    let place = client.place(Errand::Free, &key()).await.expect("the only place");
+    assert!(matches!(client.place(Errand::Free, &key()).await, Err(NotSent::Crowded)));
     drop(place);
-    assert!(client.place().await.is_ok());
+    assert!(client.place(Errand::Free, &key()).await.is_ok());
+}
+
+/// Answers every request on every connection; tells how many connections there were.
+async fn lasting() -> (SocketAddr, Arc<std::sync::atomic::AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    let connections = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = Arc::clone(&connections);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            tokio::spawn(async move {
+                let mut head = [0; 4096];
+                while stream.read(&mut head).await.is_ok_and(|length| length > 0) {
+                    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await.expect("the client reads");
+                }
+            });
+        }
+    });
+    (address, connections)
+}
+
+#[tokio::test]
+async fn a_connection_past_its_lifetime_is_not_used_again() {
+    let (address, connections) = lasting().await;
+    let clock = Clock::manual("2026-03-24T12:00:00Z".parse().expect("a time"));
+    let base_url = format!("http://{address}/v2").parse().expect("a URL");
+    let lifetime = Duration::from_mins(5);
+    let config = Config { base_url, connection_lifetime: crate::units::Span(lifetime), ..Config::default() };
+    let client = Client::new(&config, &clock).expect("certificates");
+    let made = async || {
+        assert!(matches!(asked(&client).await, Outcome::Answered(_)));
+        connections.load(std::sync::atomic::Ordering::Relaxed)
+    };
+    assert_eq!((made().await, made().await), (1, 1));
+    clock.advance(lifetime);
+    assert_eq!(made().await, 1, "its last request");
+    assert_eq!((made().await, made().await), (2, 2));
 }

@@ -69,6 +69,8 @@ const INVALID: Upshot = Upshot { status: 502, decision: "upstream_error", charge
 const HOLLOW: Upshot = Upshot { charged: 0, again: (504, "outcome_unknown"), ..INVALID };
 const REFUSED: Upshot =
     Upshot { status: 429, decision: "upstream_error", billed: "no", cost: 0, end: "released", charged: 0, again: (200, "billed") };
+/// Nothing is sent until the limit's reset.
+const LIMITED: Upshot = Upshot { again: (429, "upstream_error"), ..REFUSED };
 const UNSENT: Upshot = Upshot { status: 502, ..REFUSED };
 /// A refresh brings no record that could tell at once, so its caller is told that nobody knows; the next look shows that it had worked.
 const LOST: Upshot = Upshot { charged: 1, again: (200, "recovered"), ..UNCLEAR };
@@ -92,7 +94,7 @@ fn table() -> Vec<(&'static str, Trouble, Upshot)> {
         ("cut", Fault(fault(Kind::Cut)), RECOVERED),
         ("garbage", Fault(fault(Kind::Garbage)), INVALID),
         ("wrong number", Fault(fault(Kind::WrongNumber)), INVALID),
-        ("rate limited", Fault(fault(Kind::RateLimited)), REFUSED),
+        ("rate limited", Fault(fault(Kind::RateLimited)), LIMITED),
         ("200 with an error", status(Kind::Status, StatusCode::OK), HOLLOW),
         ("302", status(Kind::Status, StatusCode::FOUND), UNCLEAR),
         ("404", status(Kind::Status, StatusCode::NOT_FOUND), ABSENT),

@@ -307,6 +307,7 @@ async fn a_refusal_of_the_upstream_releases_the_hold_and_is_passed_on() {
     world.fault(Fault::new(Kind::RateLimited).reset_s(7));
     let limited = world.fresh(UNCHECKED).await;
     assert_eq!((limited.outcome(), limited.header("retry-after")), ((429, "upstream_error"), "7"));
+    world.turn(Duration::from_secs(7));
     assert_eq!(world.fresh(crate::harness::ABSENT).await.outcome(), (404, "not_found"));
     assert_eq!(world.metric("reputation_gateway_holds_total{end=\"released\"}").await, "6");
     assert_eq!(world.metric("reputation_gateway_budget_spent_usd{budget=\"all-day\"}").await, "0");

@@ -2,6 +2,7 @@
 
 mod budgets;
 mod callers;
+mod care;
 mod control;
 mod disk;
 mod docs;

@@ -14,7 +14,7 @@ const TOKEN: &str = "admin-token-secret";
 const STRANGER: &str = "Bearer-of-a-stranger";
 
 /// Every metric, by its kind: `docs` and dashboards rely on these names.
-const METRICS: [(&str, &str); 27] = [
+const METRICS: [(&str, &str); 28] = [
     ("requests_total", "counter"),
     ("request_duration_seconds", "histogram"),
     ("overhead_seconds", "histogram"),
@@ -39,6 +39,7 @@ const METRICS: [(&str, &str); 27] = [
     ("reconciliation_drift_usd", "gauge"),
     ("reconciliation_drifts", "gauge"),
     ("upstream_breaker_state", "gauge"),
+    ("upstream_paused_seconds", "gauge"),
     ("kill_switch", "gauge"),
     ("config_reload_success", "gauge"),
     ("build_info", "gauge"),

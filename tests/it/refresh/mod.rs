@@ -289,6 +289,7 @@ async fn a_refusal_of_the_upstream_releases_all_holds_and_is_passed_on() {
     assert_eq!((limited.outcome(), limited.header("retry-after")), ((429, "upstream_error"), "7"));
     assert_eq!(world.metric("reputation_gateway_holds_total{end=\"released\"}").await, "10");
     assert_eq!((world.charged().as_str(), posted(&world).await.as_str()), ("0.00", "0"));
+    world.turn(Duration::from_secs(7));
     assert_eq!(world.refresh(&some(2)).await.outcome(), (200, "billed"));
 }
 
