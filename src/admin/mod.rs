@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use http::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::gateway::Gateway;
 use crate::secret::Revealed;
 use crate::server::{Abort, Service};
+use crate::wire::authority;
 use crate::wire::body::{self, Body, full};
 use crate::wire::problem::Problem;
 
@@ -53,6 +54,10 @@ impl Admin {
 
     async fn answer(&self, request: Request<Incoming>) -> Refused<Response<Body>> {
         let (head, body) = request.into_parts();
+        authority::check(&head).map_err(|why| {
+            let close = Some((CONNECTION, "close".to_owned()));
+            Box::new(Problem { field: close, ..*problem(StatusCode::BAD_REQUEST, "bad_request", why.to_string()) })
+        })?;
         let path = head.uri.path();
         match path {
             "/livez" => return only_read(&head.method, || plain(StatusCode::OK, TEXT, "ok\n")),
