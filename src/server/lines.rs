@@ -88,7 +88,7 @@ impl Lines {
     fn end_line(&mut self) -> bool {
         let line = self.line[..self.kept].trim_ascii_end();
         self.part = match self.part {
-            Part::Start if line.is_empty() => Part::Start,
+            Part::Start | Part::Trailers if line.is_empty() => Part::Start,
             Part::Start => {
                 self.body = Body::Unsaid;
                 Part::Head
@@ -114,7 +114,6 @@ impl Lines {
                 Some(size) => Part::Chunk(size.saturating_add(2)),
                 None => Part::Lost,
             },
-            Part::Trailers if line.is_empty() => Part::Start,
             part => part,
         };
         true

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -13,7 +13,6 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{RootCertStore, ServerConfig};
-use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::config::Tls;
@@ -42,60 +41,63 @@ pub struct TlsError {
 pub struct Certificates {
     files: Tls,
     in_force: ArcSwap<ServerConfig>,
-    looked: Mutex<Looked>,
+    /// What the files were when they were read last.
+    read: Mutex<Stamps>,
+    /// Taken by the handshake that looks at them; when that was last.
+    looked: tokio::sync::Mutex<Instant>,
 }
 
-/// When the files were looked at last, and what they were.
-#[derive(Debug)]
-struct Looked {
-    at: Instant,
-    files: Vec<Option<Stamp>>,
-}
-
-/// Changes whenever a file is written, replaced or made readable: inode, change time, length.
-type Stamp = (u64, i64, i64, u64);
+/// Changes whenever a file is written, replaced or made readable: inode, change time, length. None for a file that is not there.
+type Stamps = Vec<Option<(u64, i64, i64, u64)>>;
 
 impl Certificates {
     /// Reads the files.
     pub fn load(files: &Tls) -> Result<Self, TlsError> {
-        let looked = Looked { at: Instant::now(), files: stamps(files) };
-        Ok(Self { files: files.clone(), in_force: ArcSwap::from_pointee(read(files)?), looked: Mutex::new(looked) })
+        let stamps = stamps(files);
+        let in_force = ArcSwap::from_pointee(read(files)?);
+        Ok(Self { files: files.clone(), in_force, read: Mutex::new(stamps), looked: tokio::sync::Mutex::new(Instant::now()) })
     }
 
-    /// What a handshake now goes by. Files that changed are read first; if they cannot be used, what was in force stays, and that is
-    /// logged once.
-    pub(super) async fn current(self: &Arc<Self>) -> Arc<ServerConfig> {
-        // A second handshake does not wait for the first one's look.
-        if let Ok(mut looked) = self.looked.try_lock()
-            && looked.at.elapsed() >= LOOK_EVERY
-        {
-            let (certificates, before) = (Arc::clone(self), looked.files.clone());
-            let look = tokio::task::spawn_blocking(move || certificates.look(before)).await;
-            if let Ok(files) = look {
-                *looked = Looked { at: Instant::now(), files };
-            }
-        }
-        self.in_force.load_full()
-    }
-
-    fn look(&self, before: Vec<Option<Stamp>>) -> Vec<Option<Stamp>> {
+    /// Reads the files again if they changed. If they cannot be used, what was in force stays, and that is logged once. Whether new ones
+    /// came into force.
+    pub fn refresh(&self) -> bool {
+        let mut before = self.read.lock().expect("nothing panics while it is held");
         // Taken before they are read: a change in between is seen by the next look.
         let now = stamps(&self.files);
-        if now == before {
-            return before;
+        if now == *before {
+            return false;
         }
+        *before = now;
         match read(&self.files) {
             Ok(config) => {
                 self.in_force.store(Arc::new(config));
                 tracing::info!(certificate = %self.files.certificate.display(), "changed TLS certificates are in force");
+                true
             }
-            Err(error) => tracing::error!(%error, "changed TLS certificates cannot be used, and the old ones stay in force"),
+            Err(error) => {
+                tracing::error!(%error, "changed TLS certificates cannot be used, and the old ones stay in force");
+                false
+            }
         }
-        now
+    }
+
+    /// What a handshake goes by that begins now. It waits for the disk where it is time to look, and not for another that does.
+    pub(super) async fn current(self: &Arc<Self>) -> Arc<ServerConfig> {
+        if let Ok(mut looked) = self.looked.try_lock()
+            && looked.elapsed() >= LOOK_EVERY
+        {
+            *looked = Instant::now();
+            let certificates = Arc::clone(self);
+            let refreshed = tokio::task::spawn_blocking(move || certificates.refresh()).await;
+            if let Err(error) = refreshed {
+                tracing::error!(%error, "TLS certificates could not be looked at");
+            }
+        }
+        self.in_force.load_full()
     }
 }
 
-fn stamps(files: &Tls) -> Vec<Option<Stamp>> {
+fn stamps(files: &Tls) -> Stamps {
     let stamp = |path: &Path| {
         let metadata = fs::metadata(path).ok()?;
         Some((metadata.ino(), metadata.ctime(), metadata.ctime_nsec(), metadata.len()))

@@ -1,6 +1,7 @@
-//! Whom a request is for, said once: what an intermediary and the gateway could read as two different requests is refused.
+//! Whom a request is for and where its body ends, said once: what an intermediary and the gateway could read as two different requests is
+//! refused.
 
-use http::header::{CONTENT_LENGTH, HOST, HeaderValue};
+use http::header::{CONTENT_LENGTH, HOST, HeaderValue, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::{Authority, Scheme};
 use http::{Uri, Version};
@@ -26,6 +27,9 @@ pub enum Ambiguous {
     /// RFC 9112, 6.3: equal ones may be taken as one, or refused.
     #[error("the request has several Content-Length fields")]
     SeveralLengths,
+    /// RFC 9112, 6.1: no coding other than this one is known here, and it is applied once.
+    #[error("the request has a Transfer-Encoding other than chunked")]
+    Coding,
 }
 
 /// Refuses a head that could be taken for another's. What is malformed in itself was refused by the HTTP layer before.
@@ -37,6 +41,10 @@ pub fn check(head: &Parts) -> Result<(), Ambiguous> {
     }
     if head.headers.get_all(CONTENT_LENGTH).iter().count() > 1 {
         return Err(Ambiguous::SeveralLengths);
+    }
+    let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
+    if codings.next().is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked")) || codings.next().is_some() {
+        return Err(Ambiguous::Coding);
     }
     if head.uri.scheme().is_some_and(|scheme| ![Scheme::HTTP, Scheme::HTTPS].contains(scheme)) {
         return Err(Ambiguous::Scheme);
@@ -127,8 +135,17 @@ mod tests {
     }
 
     #[test]
-    fn one_length_is_enough() {
-        let request = Request::builder().uri("/a").header(HOST, "gateway").header(CONTENT_LENGTH, "1").header(CONTENT_LENGTH, "1");
-        assert_eq!(check(&request.body(()).expect("a request").into_parts().0), Err(Ambiguous::SeveralLengths));
+    fn where_a_body_ends_is_said_once() {
+        for (name, values, why) in [
+            (CONTENT_LENGTH, &["1"][..], Ok(())),
+            (CONTENT_LENGTH, &["1", "1"], Err(Ambiguous::SeveralLengths)),
+            (TRANSFER_ENCODING, &["Chunked"], Ok(())),
+            (TRANSFER_ENCODING, &["chunked", "chunked"], Err(Ambiguous::Coding)),
+            (TRANSFER_ENCODING, &["gzip, chunked"], Err(Ambiguous::Coding)),
+        ] {
+            let request = Request::builder().uri("/a").header(HOST, "gateway");
+            let request = values.iter().fold(request, |request, value| request.header(&name, *value));
+            assert_eq!(check(&request.body(()).expect("a request").into_parts().0), why, "{name}: {values:?}");
+        }
     }
 }
