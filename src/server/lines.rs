@@ -77,7 +77,10 @@ impl Lines {
         self.after_cr = text.last().map_or(self.after_cr, |last| *last == b'\r');
         let Some(end) = end else { return bytes.len() };
         if !self.after_cr || !self.end_line() {
-            bytes[end] = 0;
+            // Of a chunk's size the parser refuses a lone LF and takes a NUL.
+            if self.part != Part::ChunkSize {
+                bytes[end] = 0;
+            }
             self.part = Part::Lost;
         }
         (self.kept, self.after_cr) = (0, false);
@@ -86,7 +89,8 @@ impl Lines {
 
     /// Ends a line; whether what it says of the body can be told.
     fn end_line(&mut self) -> bool {
-        let line = self.line[..self.kept].trim_ascii_end();
+        let line = &self.line[..self.kept];
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
         self.part = match self.part {
             Part::Start | Part::Trailers if line.is_empty() => Part::Start,
             Part::Start => {
@@ -161,6 +165,8 @@ mod tests {
                 }
             }
         }
+        let extension = "GET / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n0;a\nb\r\n\r\n";
+        assert_eq!(passed(extension, 3), extension, "the parser refuses this one itself");
         let trailer = "GET / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n0\r\na: b\n";
         assert!(passed(trailer, trailer.len()).ends_with('\0'));
     }
