@@ -85,21 +85,26 @@ async fn handshake(
 
 /// Without TLS a client that speaks HTTP/2 knows so before (RFC 9113, 3.3), and its first bytes tell.
 async fn first_bytes(mut stream: TcpStream, config: &Config) -> io::Result<(TcpStream, Protocol, BytesMut)> {
-    timeout(config.idle_timeout.0, stream.readable()).await??;
     let mut first = BytesMut::with_capacity(PREFACE.len());
-    let undecided = |first: &[u8]| first.len() < PREFACE.len() && PREFACE.starts_with(first);
-    let read = async {
-        while undecided(&first) {
-            let room = PREFACE.len() - first.len();
-            if (&mut stream).take(room as u64).read_buf(&mut first).await? == 0 {
-                return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
-            }
+    timeout(config.idle_timeout.0, read_some(&mut stream, &mut first)).await??;
+    let decided = async {
+        while first.len() < PREFACE.len() && PREFACE.starts_with(&first) {
+            read_some(&mut stream, &mut first).await?;
         }
-        Ok(())
+        io::Result::Ok(())
     };
-    timeout(config.header_timeout.0, read).await??;
+    timeout(config.header_timeout.0, decided).await??;
     let protocol = if first == PREFACE { Protocol::Http2 } else { Protocol::Http1 };
     Ok((stream, protocol, first))
+}
+
+/// Reads no more than it takes to tell.
+async fn read_some(stream: &mut TcpStream, first: &mut BytesMut) -> io::Result<()> {
+    let room = PREFACE.len() - first.len();
+    match stream.take(room as u64).read_buf(first).await? {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        _ => Ok(()),
+    }
 }
 
 async fn converse<T, S>(stream: T, protocol: Protocol, first: BytesMut, service: S, host: &Host)

@@ -1,5 +1,7 @@
 //! What clients do to a connection: long heads, bodies where none belong, framing that lies, heads that never end.
 
+use std::time::Duration;
+
 use reputation_gateway::clock::Clock;
 use reputation_gateway::config::Config;
 use reputation_gateway::sandbox::{self, Sandbox};
@@ -336,7 +338,8 @@ async fn a_head_that_trickles_in_is_ended() {
 #[tokio::test]
 async fn a_connection_that_stands_still_is_ended() {
     let world = World::with("", |config: &mut Config| config.server.idle_timeout = "50ms".parse().expect("a time")).await;
-    Wire::to(world.gateway).await.ended().await;
+    let ended = tokio::time::timeout(Duration::from_secs(5), Wire::to(world.gateway).await.ended()).await;
+    ended.expect("long before a head would be late");
     let mut wire = Wire::to(world.gateway).await;
     wire.send(with("")).await;
     assert_eq!(wire.answer().await.status, 200);
