@@ -1,5 +1,7 @@
 //! HTTP/2 by prior knowledge: what it shares with HTTP/1.1, and what only it has.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -48,6 +50,11 @@ impl Client {
 
 fn short(setting: fn(&mut Config) -> &mut reputation_gateway::units::Span) -> impl FnOnce(&mut Config) {
     move |config| *setting(config) = "50ms".parse().expect("a time")
+}
+
+/// Long before any other limit than the one that a test has set.
+async fn soon<T>(event: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(15), event).await.expect("soon")
 }
 
 #[tokio::test]
@@ -253,12 +260,12 @@ async fn fields_that_trickle_in_end_the_connection_also_beside_a_request() {
     let begun = Frame::fields(HEADERS, END_STREAM, 1, &[(":method", "GET")]);
     let mut alone = Frames::to(world.gateway).await;
     alone.send(std::slice::from_ref(&begun)).await;
-    alone.ended().await;
+    soon(alone.ended()).await;
     world.gate.close();
     let mut beside = Frames::to(world.gateway).await;
     beside.send(&[Frame::get(1, PATH), Frame { stream: 3, ..begun }]).await;
     world.reached(1).await;
-    beside.ended().await;
+    soon(beside.ended()).await;
     world.gate.open();
 }
 
