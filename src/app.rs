@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -11,7 +12,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Unsafe};
 use crate::gateway::{BuildError, Gateway};
 use crate::secret::NoSecret;
-use crate::server::{self, Server};
+use crate::server::{self, Certificates, Server, TlsError};
 
 /// A gateway with its listeners bound: callers may connect already, and are answered once it runs.
 pub struct App {
@@ -34,6 +35,9 @@ pub enum StartError {
     /// An engine cannot be made.
     #[error("{0}")]
     Build(#[from] BuildError),
+    /// The certificates cannot be used.
+    #[error("{0}")]
+    Tls(#[from] TlsError),
     /// An address cannot be bound.
     #[error("{address} cannot be bound: {error}")]
     Bind {
@@ -52,9 +56,10 @@ impl App {
             return Err(StartError::Unsafe(unsafe_mixes));
         }
         let token = config.admin.token.as_ref().map(crate::secret::Secret::read).transpose()?;
+        let certificates = config.server.tls.as_ref().map(Certificates::load).transpose()?.map(Arc::new);
         let mut listeners = Vec::new();
         for address in config.server.listen.as_slice() {
-            listeners.push(bind(*address, &config.server).await?);
+            listeners.push(bind(*address, &config.server).await?.with_certificates(certificates.clone()));
         }
         let admin_listener = bind(config.admin.listen, &config.server).await?;
         let gateway = Gateway::build(config, clock)?;
@@ -100,7 +105,7 @@ impl App {
     }
 }
 
-/// Binds one address.
+/// Binds one address, where no TLS is spoken.
 pub async fn bind(address: SocketAddr, config: &server::Config) -> Result<Server, StartError> {
     Server::bind(address, config).await.map_err(|error| StartError::Bind { address, error })
 }

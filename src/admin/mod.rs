@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
+use http::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, HeaderValue};
 use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::gateway::Gateway;
 use crate::secret::Revealed;
 use crate::server::{Abort, Service};
+use crate::wire::authority;
 use crate::wire::body::{self, Body, full};
 use crate::wire::problem::Problem;
 
@@ -56,6 +57,10 @@ impl Admin {
 
     async fn answer(&self, request: Request<Incoming>) -> Refused<Response<Body>> {
         let (head, body) = request.into_parts();
+        authority::check(&head).map_err(|why| {
+            let close = Some((CONNECTION, "close".to_owned()));
+            Box::new(Problem { field: close, ..*problem(StatusCode::BAD_REQUEST, "bad_request", why.to_string()) })
+        })?;
         let path = head.uri.path();
         match path {
             "/livez" => return only_read(&head.method, || plain(StatusCode::OK, TEXT, "ok\n")),
@@ -111,8 +116,8 @@ impl Admin {
     /// name that led it here would be another one than the machine's own.
     fn check(&self, head: &Parts) -> Refused<()> {
         let Some(token) = &self.token else {
-            let is_own =
-                head.headers.get(HOST).and_then(|host| host.to_str().ok()?.parse::<Authority>().ok()).is_some_and(|host| is_own(&host));
+            let field = || head.headers.get(HOST).and_then(|host| host.to_str().ok()?.parse().ok());
+            let is_own = head.uri.authority().cloned().or_else(field).is_some_and(|host| is_own(&host));
             let detail = "without admin.token this listener is asked by its IP address, or as localhost";
             return if is_own { Ok(()) } else { Err(problem(StatusCode::MISDIRECTED_REQUEST, "misdirected", detail)) };
         };

@@ -115,9 +115,10 @@ enum Failed {
 impl Failed {
     fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Load(_) | Self::Log(_) | Self::Token(_) | Self::Start(StartError::Unsafe(_) | StartError::Token(_)) => {
-                ExitCode::from(EX_CONFIG)
-            }
+            Self::Load(_)
+            | Self::Log(_)
+            | Self::Token(_)
+            | Self::Start(StartError::Unsafe(_) | StartError::Token(_) | StartError::Tls(_)) => ExitCode::from(EX_CONFIG),
             Self::Start(StartError::Build(_) | StartError::Bind { .. }) | Self::NotReady(_) | Self::NoAnswer(_) | Self::Io(_) => {
                 ExitCode::FAILURE
             }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::Config;
 use crate::auth::{ANONYMOUS, Mode};
 use crate::policy::money::Usd;
+use crate::server::Certificates;
 use crate::units::ByteSize;
 
 /// A mix of settings that a gateway does not start with.
@@ -25,6 +26,8 @@ const LARGEST_COUNT: usize = 1_000_000;
 const MOST_WORKERS: usize = 1024;
 /// A request of an official SDK takes about as much.
 const SMALLEST_HEAD: ByteSize = ByteSize(1024);
+/// RFC 9113, 4.2.
+const FRAME_SIZES: std::ops::Range<usize> = 16 * 1024..16 * 1024 * 1024;
 /// The longest window of a budget, and a day for its time zone.
 const SHORTEST_RETENTION: Duration = Duration::from_hours(32 * 24);
 /// An upstream that is left alone for longer is not in use.
@@ -49,6 +52,7 @@ impl Config {
     pub fn unsafe_mixes(&self) -> Vec<Unsafe> {
         let mut findings = Findings::default();
         self.check_listeners(&mut findings);
+        self.check_connections(&mut findings);
         self.check_upstream(&mut findings);
         self.check_callers(&mut findings);
         self.check_budgets(&mut findings);
@@ -62,6 +66,10 @@ impl Config {
         let secrets = [Some(&self.upstream.api_key), self.admin.token.as_ref()].into_iter().flatten().chain(enterprise_keys);
         if secrets.into_iter().any(crate::secret::Secret::is_plain) {
             warnings.push("a secret stands in the configuration itself: { env = \"NAME\" } or { file = \"PATH\" } keeps it out".to_owned());
+        }
+        if self.server.tls.is_none() && self.auth.mode != Mode::Open && self.server.listen.as_slice().iter().any(is_exposed) {
+            let why = "server.listen is beyond loopback without server.tls, so callers' keys can be read on the way unless something before it speaks TLS";
+            warnings.push(why.to_owned());
         }
         if self.budget.is_empty() {
             warnings.push("there is no [[budget]], so nothing will be spent: fresh=true and first reads answer 402".to_owned());
@@ -87,22 +95,38 @@ impl Config {
 
     fn check_listeners(&self, findings: &mut Findings) {
         let addresses = self.server.listen.as_slice();
-        let exposed = |address: &SocketAddr| !address.ip().is_loopback();
         findings.refuse_if(addresses.is_empty(), "server.listen", "names no address");
         findings.refuse_unless_within(self.server.max_connections, "server.max_connections");
         let workers = self.server.workers;
         findings.refuse_if(workers > MOST_WORKERS, "server.workers", format!("{workers} is more than {MOST_WORKERS}"));
-        let head = self.server.max_header_size;
-        findings.refuse_if(head < SMALLEST_HEAD, "server.max_header_size", format!("{head} is less than {SMALLEST_HEAD}, and refuses all"));
         let fixed = addresses.iter().chain([&self.admin.listen]).filter(|address| address.port() != 0);
         findings.refuse_twice(fixed.map(ToString::to_string), "server.listen, admin.listen");
-        let open = self.auth.mode == Mode::Open && !self.auth.trusted_network && addresses.iter().any(exposed);
+        let open = self.auth.mode == Mode::Open && !self.auth.trusted_network && addresses.iter().any(is_exposed);
         let why = "open beyond loopback lets every machine that reaches it spend: use keys, or set trusted_network = true";
         findings.refuse_if(open, "auth.mode", why);
         let why = "an address beyond loopback needs admin.token, since budgets and spending are shown there";
-        findings.refuse_if(self.admin.token.is_none() && exposed(&self.admin.listen), "admin.listen", why);
+        findings.refuse_if(self.admin.token.is_none() && is_exposed(&self.admin.listen), "admin.listen", why);
         let unread = self.admin.token.as_ref().and_then(|token| token.read().err());
         findings.refuse_if(unread.is_some(), "admin.token", unread.map(|error| error.to_string()).unwrap_or_default());
+    }
+
+    fn check_connections(&self, findings: &mut Findings) {
+        let server = &self.server;
+        let head = server.max_header_size;
+        findings.refuse_if(head < SMALLEST_HEAD, "server.max_header_size", format!("{head} is less than {SMALLEST_HEAD}, and refuses all"));
+        let streams = usize::try_from(server.http2_max_streams).unwrap_or(usize::MAX);
+        findings.refuse_unless_within(streams, "server.http2_max_streams");
+        findings.refuse_unless_within(server.http2_max_resets, "server.http2_max_resets");
+        findings.refuse_unless_within(server.http2_max_malformed, "server.http2_max_malformed");
+        let frame = server.http2_max_frame_size;
+        let why = format!("{frame} is not from 16KiB to below 16MiB");
+        findings.refuse_if(!FRAME_SIZES.contains(&frame.0), "server.http2_max_frame_size", why);
+        let buffer = server.http2_send_buffer;
+        let why = format!("{buffer} is not from 1KiB to below 16MiB");
+        findings.refuse_if(!(1024..FRAME_SIZES.end).contains(&buffer.0), "server.http2_send_buffer", why);
+        if let Some(Err(wrong)) = server.tls.as_ref().map(Certificates::load) {
+            findings.refuse_if(true, &format!("server.tls.{}", wrong.key), format!("{}: {}", wrong.path.display(), wrong.why));
+        }
     }
 
     fn check_upstream(&self, findings: &mut Findings) {
@@ -175,6 +199,10 @@ impl Config {
     }
 }
 
+fn is_exposed(address: &SocketAddr) -> bool {
+    !address.ip().is_loopback()
+}
+
 impl Findings {
     fn refuse_unless_within(&mut self, count: usize, key: &str) {
         self.refuse_if(!(1..=LARGEST_COUNT).contains(&count), key, format!("{count} is not from 1 to {LARGEST_COUNT}"));
@@ -219,6 +247,9 @@ mod tests {
             (format!("{CALLER}{KEY}base_url = \"http://10.0.0.1/v2\"\n"), "upstream.base_url"),
             (KEY.to_owned(), "caller"),
             (format!("{keys}{CALLER}"), "caller.name"),
+            (format!("{keys}[server]\nhttp2_max_streams = 0\n"), "server.http2_max_streams"),
+            (format!("{keys}[server]\nhttp2_max_frame_size = \"16MiB\"\n"), "server.http2_max_frame_size"),
+            (format!("{keys}[server]\ntls = {{ certificate = \"none.crt\", private_key = \"none.key\" }}\n"), "server.tls.certificate"),
             (format!("{keys}[ledger]\nretention = \"31d\"\n"), "ledger.retention"),
             (format!("{keys}[[budget]]\nname = \"x\"\nlimit = \"1.00\"\nwindow = \"day\"\ncaller = \"nobody\"\n"), "budget.caller"),
         ] {
@@ -232,6 +263,8 @@ mod tests {
     fn what_is_probably_not_meant_is_warned_about() {
         let config = Config::parse(KEY, "gateway.toml", []).expect("parses");
         assert_eq!(config.warnings().len(), 2, "{:?}", config.warnings());
+        let exposed = Config::parse(&format!("{KEY}{CALLER}[server]\nlisten = \"0.0.0.0:1\"\n"), "gateway.toml", []).expect("parses");
+        assert!(exposed.warnings().iter().any(|warning| warning.starts_with("server.listen")), "{:?}", exposed.warnings());
         let dry = "[[budget]]\nname = \"x\"\nlimit = \"0.01\"\nwindow = \"day\"\nenforce = false\n";
         let config = Config::parse(&format!("[upstream]\napi_key = {{ env = \"X\" }}\n{dry}"), "gateway.toml", []).expect("parses");
         assert_eq!(config.warnings(), ["every [[budget]] is a dry run, so nothing limits what is spent"]);

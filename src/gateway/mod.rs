@@ -44,6 +44,7 @@ use crate::spend::{BudgetStatus, KillSwitch, Ledger, Override, OverrideRefused, 
 use crate::telemetry::Metrics;
 use crate::telnyx::{EnterpriseId, Operation, route};
 use crate::upstream::Client;
+use crate::wire::authority;
 use crate::wire::body::{self, Body};
 use crate::wire::directives::Directives;
 use crate::wire::target::Target;
@@ -168,6 +169,10 @@ impl Gateway {
     async fn handle(&self, request: Request<Incoming>) -> Response<Body> {
         let (head, body) = request.into_parts();
         let mut visit = Visit::begin(self, &head);
+        // Nobody knows what follows on such a connection, so its body is not waited for.
+        if let Err(why) = authority::check(&head) {
+            return visit.end(&head, *refusal::ambiguous(why), true);
+        }
         let rules = &self.0.rules;
         let read = if self.reads_body(&head) {
             body::collect(body, rules.max_body_size, rules.body_timeout).await.map(|body| (body.len(), body))

@@ -17,6 +17,7 @@ use crate::policy::money::Usd;
 use crate::spend::{BudgetStatus, HoldRefused};
 use crate::telnyx::{NoRoute, Operation, PriceClass};
 use crate::upstream::{Lost, NotSent};
+use crate::wire::authority::Ambiguous;
 use crate::wire::body::Unread;
 use crate::wire::problem::{Problem, Retry};
 use crate::wire::target::BadTarget;
@@ -34,6 +35,11 @@ pub(super) fn bad_request(code: &'static str, title: &'static str, detail: impl 
 
 pub(super) fn bad_target(error: BadTarget) -> Box<Answer> {
     refusal(Decision::BadRequest, Problem::bad_request("10015", "Bad Request", error.to_string()))
+}
+
+/// One that could be another request to whoever stands before the gateway.
+pub(super) fn ambiguous(why: Ambiguous) -> Box<Answer> {
+    refusal(Decision::BadRequest, Problem::bad_request("10015", "Bad Request", why.to_string()))
 }
 
 pub(super) fn unread_body(unread: Unread) -> Box<Answer> {

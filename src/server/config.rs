@@ -1,6 +1,7 @@
 //! Settings of a listener.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,33 @@ pub struct Config {
     pub max_body_size: ByteSize,
     /// How long a stopping process waits for requests under way. Billed calls are waited for in any case.
     pub drain_timeout: Span,
+    /// HTTP/2: requests under way at once on one connection.
+    pub http2_max_streams: u32,
+    /// HTTP/2: requests taken back before they were looked at, beyond which the connection ends.
+    pub http2_max_resets: usize,
+    /// HTTP/2: requests refused as malformed on one connection, beyond which it ends.
+    pub http2_max_malformed: usize,
+    /// HTTP/2: a frame's payload; longer ones end the connection.
+    pub http2_max_frame_size: ByteSize,
+    /// HTTP/2: bytes of one answer that wait to be taken.
+    pub http2_send_buffer: ByteSize,
+    /// HTTP/2: how often the other side is asked whether it is there, and how long it may take to say so; 0 never asks.
+    pub http2_ping_interval: Span,
+    /// Callers speak TLS, with these files; none: they speak without.
+    pub tls: Option<Tls>,
+}
+
+/// `server.tls`: PEM files, read again when they change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table such as { certificate = \"PATH\", private_key = \"PATH\" }")]
+pub struct Tls {
+    /// The certificate, and those between it and its root.
+    pub certificate: PathBuf,
+    /// Its private key: PKCS#8, PKCS#1 or SEC1.
+    pub private_key: PathBuf,
+    /// Who signs callers' certificates. With it, a caller without one is refused.
+    #[serde(default)]
+    pub client_ca: Option<PathBuf>,
 }
 
 impl Default for Config {
@@ -43,6 +71,13 @@ impl Default for Config {
             max_header_size: ByteSize(16 * 1024),
             max_body_size: ByteSize(1024 * 1024),
             drain_timeout: Span(Duration::from_secs(30)),
+            http2_max_streams: 100,
+            http2_max_resets: 20,
+            http2_max_malformed: 100,
+            http2_max_frame_size: ByteSize(16 * 1024),
+            http2_send_buffer: ByteSize(64 * 1024),
+            http2_ping_interval: Span(Duration::from_secs(20)),
+            tls: None,
         }
     }
 }

@@ -1,7 +1,12 @@
-//! Accepts connections, keeps their limits and drains them; what is served is a [`Service`].
+//! Accepts connections, keeps their limits and drains them; what is served is a [`Service`], over HTTP/1.1 or HTTP/2, with TLS or without.
 
 mod config;
+mod connection;
+mod frames;
+mod http2;
+mod lines;
 mod listen;
+mod tls;
 mod watchdog;
 
 use std::future::Future;
@@ -9,8 +14,9 @@ use std::future::Future;
 use http::{Request, Response};
 use hyper::body::Incoming;
 
-pub use config::Config;
+pub use config::{Config, Tls};
 pub use listen::Server;
+pub use tls::{Certificates, TlsError};
 
 use crate::wire::body::Body;
 

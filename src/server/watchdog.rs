@@ -2,6 +2,9 @@
 //!
 //! hyper's own header timer also runs between requests and is set anew for each of them. Here the connection's reads,
 //! writes and requests leave marks, and a single timer looks at them when the earliest deadline could have passed.
+//!
+//! In HTTP/1.1 every byte is a sign of life, and a head is being read whenever bytes arrive while no request is answered. In HTTP/2 there are
+//! frames that mean nothing, such as pings: only requests and the bytes of bodies are signs of life, and frames tell where fields begin and end.
 
 use std::io;
 use std::pin::Pin;
@@ -10,13 +13,25 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::{Buf, BytesMut};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use super::frames::{Frames, Seen};
+use super::lines::Lines;
 use super::{Abort, Service};
 use crate::wire::body::Body;
+
+/// What is spoken on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Protocol {
+    /// HTTP/1.1, or 1.0.
+    Http1,
+    /// HTTP/2.
+    Http2,
+}
 
 /// Watches one connection.
 #[derive(Clone, Debug)]
@@ -29,6 +44,7 @@ pub(super) struct Watchdog {
 /// Times are milliseconds since `origin`; 0 in `head_began` says that no head is being read.
 #[derive(Debug)]
 struct Marks {
+    protocol: Protocol,
     origin: Instant,
     moved: AtomicU64,
     head_began: AtomicU64,
@@ -44,32 +60,48 @@ impl Marks {
         self.moved.store(self.now(), Ordering::Relaxed);
     }
 
-    fn read_bytes(&self) {
+    fn read_http1(&self) {
         self.moved();
         if self.answering.load(Ordering::Relaxed) == 0 {
             // Keeps the first mark: a head that trickles in does not renew its time.
             let _first = self.head_began.compare_exchange(0, self.now(), Ordering::Relaxed, Ordering::Relaxed);
         }
     }
+
+    fn read_http2(&self, seen: Seen) {
+        if seen.data {
+            self.moved();
+        }
+        if !seen.in_fields {
+            self.head_began.store(0, Ordering::Relaxed);
+        } else if seen.fields_began {
+            self.head_began.store(self.now(), Ordering::Relaxed);
+        }
+    }
 }
 
 impl Watchdog {
     /// A head may take `head` from its first byte; the connection may stand still for `idle`.
-    pub(super) fn new(head: Duration, idle: Duration) -> Self {
-        let marks = Marks { origin: Instant::now(), moved: AtomicU64::new(1), head_began: AtomicU64::new(0), answering: AtomicU32::new(0) };
+    pub(super) fn new(protocol: Protocol, head: Duration, idle: Duration) -> Self {
+        let (moved, head_began, answering) = (AtomicU64::new(1), AtomicU64::new(0), AtomicU32::new(0));
+        let marks = Marks { protocol, origin: Instant::now(), moved, head_began, answering };
         Self { marks: Arc::new(marks), head, idle }
     }
 
-    /// The connection's bytes, leaving marks.
-    pub(super) fn watch<T>(&self, io: T) -> Watched<T> {
-        Watched { io, marks: Arc::clone(&self.marks) }
+    /// The connection's bytes, leaving marks; those in `first` were read from it before.
+    pub(super) fn watch<T>(&self, io: T, first: BytesMut) -> Watched<T> {
+        let view = match self.marks.protocol {
+            Protocol::Http1 => View::Http1(Lines::new()),
+            Protocol::Http2 => View::Http2 { read: Frames::of_client(), written: Frames::of_server() },
+        };
+        Watched { io, first, view, marks: Arc::clone(&self.marks) }
     }
 
     /// The connection's requests, leaving marks.
     pub(super) fn service<S: Service>(
         &self,
         service: S,
-    ) -> impl hyper::service::Service<Request<Incoming>, Response = Response<Body>, Error = Abort, Future: Send> {
+    ) -> impl hyper::service::Service<Request<Incoming>, Response = Response<Body>, Error = Abort, Future: Send> + use<S> {
         let marks = Arc::clone(&self.marks);
         hyper::service::service_fn(move |request| {
             let (service, marks) = (service.clone(), Arc::clone(&marks));
@@ -90,16 +122,15 @@ impl Watchdog {
     /// The next moment to look again, or none if a limit has passed.
     fn deadline(&self) -> Option<Instant> {
         let (marks, now) = (&self.marks, Instant::now());
-        let soon = now + self.head.min(self.idle);
-        if marks.answering.load(Ordering::Relaxed) > 0 {
-            return Some(soon);
+        let at = |mark: &AtomicU64, time: Duration| marks.origin + Duration::from_millis(mark.load(Ordering::Relaxed)) + time;
+        let idle = (marks.answering.load(Ordering::Relaxed) == 0).then(|| at(&marks.moved, self.idle));
+        let head = (marks.head_began.load(Ordering::Relaxed) > 0).then(|| at(&marks.head_began, self.head));
+        if idle.into_iter().chain(head).any(|limit| limit <= now) {
+            return None;
         }
-        let at = |mark: &AtomicU64| marks.origin + Duration::from_millis(mark.load(Ordering::Relaxed));
-        let idle = at(&marks.moved) + self.idle;
-        let reading_head = marks.head_began.load(Ordering::Relaxed) > 0;
-        let limit = if reading_head { idle.min(at(&marks.head_began) + self.head) } else { idle };
-        // Without a head there is none to be late yet, but one may begin before the next look.
-        (now < limit).then(|| if reading_head { limit } else { limit.min(soon) })
+        // Where no head is being read none can be late yet, but one may begin before the next look.
+        let soon = now + self.head.min(self.idle);
+        Some(idle.into_iter().chain(head).fold(soon, Instant::min))
     }
 }
 
@@ -108,7 +139,9 @@ struct Answering(Arc<Marks>);
 
 impl Answering {
     fn begin(marks: &Arc<Marks>) -> Self {
-        marks.head_began.store(0, Ordering::Relaxed);
+        if marks.protocol == Protocol::Http1 {
+            marks.head_began.store(0, Ordering::Relaxed);
+        }
         marks.answering.fetch_add(1, Ordering::Relaxed);
         Self(Arc::clone(marks))
     }
@@ -125,15 +158,58 @@ impl Drop for Answering {
 #[derive(Debug)]
 pub(super) struct Watched<T> {
     io: T,
+    /// Read already, and not yet passed on.
+    first: BytesMut,
+    view: View,
     marks: Arc<Marks>,
+}
+
+/// What is understood of the bytes.
+#[derive(Debug)]
+enum View {
+    Http1(Lines),
+    Http2 { read: Frames, written: Frames },
+}
+
+impl<T> Watched<T> {
+    fn read(&mut self, bytes: &mut [u8]) {
+        match &mut self.view {
+            View::Http1(lines) => {
+                lines.pass(bytes);
+                self.marks.read_http1();
+            }
+            View::Http2 { read, .. } => self.marks.read_http2(read.follow(bytes)),
+        }
+    }
+
+    /// Marks the first `written` bytes of these.
+    fn wrote<'s>(&mut self, written: &Poll<io::Result<usize>>, slices: impl Iterator<Item = &'s [u8]>) {
+        let &Poll::Ready(Ok(mut left)) = written else { return };
+        let View::Http2 { written: frames, .. } = &mut self.view else { return self.marks.moved() };
+        for slice in slices {
+            let length = slice.len().min(left);
+            if frames.follow(&slice[..length]).data {
+                self.marks.moved();
+            }
+            left -= length;
+        }
+    }
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let read = Pin::new(&mut self.io).poll_read(cx, buffer);
-        if buffer.filled().len() > before {
-            self.marks.read_bytes();
+        let read = if self.first.is_empty() {
+            Pin::new(&mut self.io).poll_read(cx, buffer)
+        } else {
+            let length = self.first.len().min(buffer.remaining());
+            buffer.put_slice(&self.first[..length]);
+            self.first.advance(length);
+            Poll::Ready(Ok(()))
+        };
+        let bytes = &mut buffer.filled_mut()[before..];
+        if !bytes.is_empty() {
+            self.read(bytes);
         }
         read
     }
@@ -142,13 +218,13 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
 impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write(cx, bytes);
-        self.wrote(&written);
+        self.wrote(&written, std::iter::once(bytes));
         written
     }
 
     fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, slices: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write_vectored(cx, slices);
-        self.wrote(&written);
+        self.wrote(&written, slices.iter().map(|slice| &**slice));
         written
     }
 
@@ -162,13 +238,5 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-}
-
-impl<T> Watched<T> {
-    fn wrote(&self, written: &Poll<io::Result<usize>>) {
-        if written.is_ready() {
-            self.marks.moved();
-        }
     }
 }

@@ -1,5 +1,6 @@
 //! HTTP in the product's own terms: what a target, a body, a wish or an error looks like on the wire.
 
+pub mod authority;
 pub mod body;
 pub mod directives;
 pub mod encoding;

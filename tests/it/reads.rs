@@ -38,7 +38,7 @@ async fn simplified_and_scoped_paths_in_every_spelling_share_one_copy_and_one_ch
         format!("/v2/reputation/numbers/{twice}?enterprise_id=leaked"),
         format!("/v2/enterprises/{ENTERPRISE}/reputation/numbers/{UNCHECKED}"),
         format!("/enterprises/{upper}/reputation/numbers/{escaped}"),
-        format!("http://reputation.test/v2/enterprises/{ENTERPRISE}/reputation/numbers/{twice}"),
+        format!("http://{}/v2/enterprises/{ENTERPRISE}/reputation/numbers/{twice}", world.gateway),
     ];
     let answers = join_all(paths.iter().map(|path| world.ask(path).send())).await;
     assert!(answers.iter().all(|answer| answer.status == 200 && answer.body == answers[0].body), "{answers:?}");

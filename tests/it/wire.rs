@@ -1,6 +1,11 @@
 //! What clients do to a connection: long heads, bodies where none belong, framing that lies, heads that never end.
 
+use std::time::Duration;
+
+use reputation_gateway::clock::Clock;
 use reputation_gateway::config::Config;
+use reputation_gateway::sandbox::{self, Sandbox};
+use reputation_gateway::server::{self, Server};
 
 use crate::harness::{STORED, UNCHECKED, Wire, World, exchange};
 
@@ -71,8 +76,6 @@ async fn an_empty_body_on_get_is_none() {
     let world = World::new().await;
     let mut wire = Wire::to(world.gateway).await;
     wire.send(with("content-length: 0\r\n")).await;
-    assert_eq!(wire.answer().await.status, 200);
-    wire.send(with("content-length: 0\r\ncontent-length: 0\r\n")).await;
     assert_eq!(wire.answer().await.status, 200);
 }
 
@@ -158,10 +161,26 @@ async fn framing_that_contradicts_itself_ends_the_connection() {
     is_cut_off(&format!("{GET}transfer-encoding: chunked\r\ncontent-length: 4\r\n\r\n1\r\na\r\n0\r\n\r\n")).await;
     is_cut_off(&format!("{GET}transfer-encoding: chunked\r\ncontent-length: 0\r\n\r\n0\r\n\r\n")).await;
     is_cut_off(&format!("{GET}content-length: 0\r\ncontent-length: 4\r\n\r\n")).await;
+    is_cut_off(&format!("{GET}content-length: 0\r\ncontent-length: 0\r\n\r\n")).await;
+    is_cut_off(&format!("{GET}content-length: 0, 0\r\n\r\n")).await;
+    is_cut_off(&format!("{GET}content-length:\r\n\r\n")).await;
+    is_cut_off(&format!("{GET}content-length: 0x0\r\n\r\n")).await;
+    is_cut_off(&format!("{GET}content-length: 18446744073709551616\r\n\r\n")).await;
+    is_cut_off(&format!("{GET}content-length : 0\r\n\r\n")).await;
     is_cut_off(&format!("{GET}content-length: 0, 4\r\n\r\n")).await;
     is_cut_off(&format!("{GET}content-length: +4\r\n\r\nabcd")).await;
     is_cut_off(&format!("{GET}transfer-encoding: gzip\r\n\r\n")).await;
     is_cut_off(&format!("{GET}transfer-encoding: chunked, identity\r\n\r\n0\r\n\r\n")).await;
+    is_cut_off(&format!("{GET}transfer-encoding: xchunked\r\n\r\n0\r\n\r\n")).await;
+    is_cut_off(&format!("{GET}transfer-encoding: chunked\r\ntransfer-encoding: identity\r\n\r\n0\r\n\r\n")).await;
+    is_cut_off(&format!("{GET}transfer-encoding: chunked, chunked\r\n\r\n0\r\n\r\n")).await;
+    is_cut_off(&format!("{GET}transfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n")).await;
+    is_cut_off(&format!("{GET}transfer-encoding:\r\n\r\n0\r\n\r\n")).await;
+    is_cut_off(&format!("{GET}transfer-encoding: \x0bchunked\r\n\r\n0\r\n\r\n")).await;
+    is_cut_off(&format!("{GET}transfer-encoding: chunked\r\n\r\n0;a\nb\r\n\r\n")).await;
+    is_cut_off(&format!("{GET}transfer-encoding: chunked\r\n\r\n1\r\naa\r\n0\r\n\r\n")).await;
+    is_cut_off(&format!("{GET}transfer-encoding: chunked\r\n\r\n0\r\nx: y\n\r\n")).await;
+    is_cut_off(&format!("{GET}transfer-encoding: chunked\r\n\r\n1ffffffffffffffff\r\n")).await;
     is_cut_off(&format!("{GET}transfer-encoding: chunked\r\n\r\nzz\r\n0\r\n\r\n")).await;
     is_cut_off(&format!("{GET}transfer-encoding : chunked\r\n\r\n0\r\n\r\n")).await;
     is_cut_off(&GET.replace("HTTP/1.1", "HTTP/1.0").replace("host", "transfer-encoding: chunked\r\nhost")).await;
@@ -171,7 +190,6 @@ async fn framing_that_contradicts_itself_ends_the_connection() {
 async fn bytes_that_are_no_request_end_the_connection() {
     for garbage in [
         "\x16\x03\x01\x02\x00\x01\x00\x01\u{fc}\r\n\r\n",
-        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         "GET\r\n\r\n",
         "GET / HTTP/9.9\r\n\r\n",
         "GET /a b HTTP/1.1\r\n\r\n",
@@ -181,7 +199,61 @@ async fn bytes_that_are_no_request_end_the_connection() {
         is_cut_off(garbage).await;
     }
     is_cut_off(&format!("{GET}folded: a\r\n b\r\n\r\n")).await;
+    is_cut_off(&format!("{GET} folded: a\r\n\r\n")).await;
+    is_cut_off(&format!("{GET}space : a\r\n\r\n")).await;
+    is_cut_off(&format!("{GET}tab\t: a\r\n\r\n")).await;
+    is_cut_off(&format!("{GET}no colon\r\n\r\n")).await;
+    is_cut_off(&format!("{GET}: no name\r\n\r\n")).await;
     is_cut_off(&format!("{GET}nul: a\0b\r\n\r\n")).await;
+}
+
+#[tokio::test]
+async fn lines_end_with_cr_and_lf() {
+    is_cut_off(&GET.replace("\r\nhost", "\nhost")).await;
+    is_cut_off(&format!("{GET}a: b\nc: d\r\n\r\n")).await;
+    is_cut_off(&format!("{GET}\n")).await;
+    is_cut_off(&format!("{GET}a: b\rc: d\r\n\r\n")).await;
+    is_cut_off(&format!("{GET}a: b\r\r\n\r\n")).await;
+    is_cut_off(&GET.replace(" HTTP", "\rHTTP")).await;
+    is_cut_off("\nGET / HTTP/1.1\r\nhost: gateway\r\n\r\n").await;
+    is_cut_off("\rGET / HTTP/1.1\r\nhost: gateway\r\n\r\n").await;
+}
+
+#[tokio::test]
+async fn a_lone_lf_behind_other_requests_is_refused_in_its_turn() {
+    let world = World::new().await;
+    let body = "{\n}\n";
+    let post = |framing: &str| format!("POST /v2/reputation/numbers HTTP/1.1\r\nhost: gateway\r\n{framing}");
+    let length = post(&format!("content-length: {}\r\n\r\n{body}", body.len()));
+    let chunked = post(&format!("transfer-encoding: chunked\r\n\r\n{:x};a=b\r\n{body}\r\n0\r\nc: d\r\n\r\n", body.len()));
+    let mut wire = Wire::to(world.gateway).await;
+    wire.send(format!("{length}{chunked}\r\n{}{GET}a: b\n\r\n", with(""))).await;
+    for status in [405, 405, 200] {
+        assert_eq!(wire.answer().await.status, status, "a line feed in a body is a byte like any other");
+    }
+    assert_eq!(wire.answer().await.status, 400);
+    wire.ended().await;
+}
+
+#[tokio::test]
+async fn a_request_says_once_which_host_it_is_for() {
+    let path = "/v2/reputation/numbers/+16035551234";
+    for (target, hosts) in [
+        (path.to_owned(), ""),
+        (path.to_owned(), "host: gateway\r\nhost: gateway\r\n"),
+        (path.to_owned(), "host: gateway\r\nHOST: other\r\n"),
+        (path.to_owned(), "host:\r\n"),
+        (path.to_owned(), "host: gateway, other\r\n"),
+        (path.to_owned(), "host: user@gateway\r\n"),
+        (path.to_owned(), "host: gateway/v2\r\n"),
+        (path.to_owned(), "host: gateway:80:80\r\n"),
+        (format!("http://elsewhere.test{path}"), "host: gateway\r\n"),
+        (format!("http://gateway{path}"), ""),
+        (format!("http://user:password@gateway{path}"), "host: gateway\r\n"),
+        (format!("gopher://gateway{path}"), "host: gateway\r\n"),
+    ] {
+        is_cut_off(&format!("GET {target} HTTP/1.1\r\n{hosts}\r\n")).await;
+    }
 }
 
 #[tokio::test]
@@ -189,7 +261,8 @@ async fn targets_without_a_path_are_refused() {
     let world = World::new().await;
     for line in ["OPTIONS * HTTP/1.1", "CONNECT telnyx.test:443 HTTP/1.1"] {
         let mut wire = Wire::to(world.gateway).await;
-        wire.send(format!("{line}\r\nhost: gateway\r\n\r\n")).await;
+        let host = if line.starts_with("CONNECT") { "telnyx.test:443" } else { "gateway" };
+        wire.send(format!("{line}\r\nhost: {host}\r\n\r\n")).await;
         let answer = wire.answer().await;
         assert_eq!((answer.status, answer.code().as_str()), (400, "10015"), "{line}");
     }
@@ -200,9 +273,21 @@ async fn targets_without_a_path_are_refused() {
 async fn absolute_form_is_read_by_its_path() {
     let world = World::new().await;
     let mut wire = Wire::to(world.gateway).await;
-    wire.send("GET http://elsewhere.test/v2/reputation/numbers/%2B16035551234 HTTP/1.1\r\nhost: gateway\r\n\r\n").await;
+    wire.send("GET http://Gateway:80/v2/reputation/numbers/%2B16035551234 HTTP/1.1\r\nhost: gateway\r\n\r\n").await;
     assert_eq!(wire.answer().await.status, 200);
     assert_eq!(world.sandbox.requests()[0].headers["host"], world.upstream().to_string());
+}
+
+#[tokio::test]
+async fn an_ipv6_address_is_listened_on_like_any_other() {
+    let (clock, at) = (Clock::manual("2026-03-24T12:00:00Z".parse().expect("a time")), "[::1]:0".parse().expect("an address"));
+    let server = Server::bind(at, &server::Config::default()).await.expect("an IPv6 loopback");
+    let address = server.address();
+    let serving = tokio::spawn(server.serve(Sandbox::new(sandbox::Config::default(), clock), std::future::pending()));
+    let mut wire = Wire::to(address).await;
+    wire.send(format!("GET /sandbox/charges HTTP/1.1\r\nhost: {address}\r\n\r\n")).await;
+    assert_eq!(wire.answer().await.status, 200);
+    serving.abort();
 }
 
 #[tokio::test]
@@ -253,7 +338,8 @@ async fn a_head_that_trickles_in_is_ended() {
 #[tokio::test]
 async fn a_connection_that_stands_still_is_ended() {
     let world = World::with("", |config: &mut Config| config.server.idle_timeout = "50ms".parse().expect("a time")).await;
-    Wire::to(world.gateway).await.ended().await;
+    let ended = tokio::time::timeout(Duration::from_secs(5), Wire::to(world.gateway).await.ended()).await;
+    ended.expect("long before a head would be late");
     let mut wire = Wire::to(world.gateway).await;
     wire.send(with("")).await;
     assert_eq!(wire.answer().await.status, 200);

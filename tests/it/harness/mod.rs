@@ -2,6 +2,7 @@
 
 pub(crate) mod books;
 mod client;
+pub(crate) mod frames;
 mod gate;
 pub(crate) mod process;
 mod wire;
