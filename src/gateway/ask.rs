@@ -127,7 +127,7 @@ pub(super) struct Page {
     pub(super) query: Arc<str>,
 }
 
-const FILTERS: [&str; 4] = ["filter[ownership_status]", "filter[phone_number][contains]", "filter[phone_number][eq]", "filter[source]"];
+static FILTERS: [&str; 4] = ["filter[ownership_status]", "filter[phone_number][contains]", "filter[phone_number][eq]", "filter[source]"];
 
 /// A filter's value, in bytes; encoded it is up to three times as long, and a target upstream has its limit too.
 const LONGEST_PARAMETER: usize = 256;
@@ -140,17 +140,62 @@ impl Page {
     pub(super) fn parse(query: &Query<'_>, scoped: bool) -> Refused<Self> {
         let enterprise = if scoped { None } else { one(query, "filter[enterprise_id]")? };
         let enterprise = enterprise.map(Cow::into_owned);
-        let mut canonical = form_urlencoded::Serializer::new(String::new());
-        for filter in FILTERS {
-            if let Some(value) = one(query, filter)? {
-                canonical.append_pair(filter, &value);
-            }
-        }
-        let number = whole(query, "page[number]")?.unwrap_or(1);
-        let size = whole(query, "page[size]")?.unwrap_or(if scoped { 10 } else { 20 }).min(MAX_PAGE_SIZE);
-        canonical.append_pair("page[number]", &number.to_string()).append_pair("page[size]", &size.to_string());
-        Ok(Self { enterprise, query: canonical.finish().into() })
+        let paging = Paging::or(query, if scoped { 10 } else { 20 })?.query();
+        let filters = known(query, &FILTERS)?;
+        let separator = if filters.is_empty() { "" } else { "&" };
+        Ok(Self { enterprise, query: format!("{filters}{separator}{paging}").into() })
     }
+}
+
+/// Which page of a list is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Paging {
+    /// From 1.
+    pub(super) number: u32,
+    /// Items on a full page.
+    pub(super) size: u32,
+}
+
+impl Default for Paging {
+    fn default() -> Self {
+        Self { number: 1, size: 10 }
+    }
+}
+
+impl Paging {
+    /// None, if the query says nothing of it.
+    pub(super) fn parse(query: &Query<'_>) -> Refused<Option<Self>> {
+        let said = ["page[number]", "page[size]"].iter().any(|name| query.values(name).next().is_some());
+        if said { Self::or(query, Self::default().size).map(Some) } else { Ok(None) }
+    }
+
+    /// Without a size, pages have so many items.
+    fn or(query: &Query<'_>, size: u32) -> Refused<Self> {
+        let number = whole(query, "page[number]")?.unwrap_or(1);
+        Ok(Self { number, size: whole(query, "page[size]")?.unwrap_or(size).min(MAX_PAGE_SIZE) })
+    }
+
+    /// As it goes upstream.
+    pub(super) fn query(self) -> String {
+        format!("page%5Bnumber%5D={}&page%5Bsize%5D={}", self.number, self.size)
+    }
+}
+
+/// These parameters of a query, encoded, in the order of `names`; others are left out.
+pub(super) fn known(query: &Query<'_>, names: &'static [&'static str]) -> Refused<String> {
+    let mut canonical = form_urlencoded::Serializer::new(String::new());
+    for name in names {
+        if let Some(value) = one(query, name)? {
+            canonical.append_pair(name, &value);
+        }
+    }
+    Ok(canonical.finish())
+}
+
+/// An id in a path that is no enterprise's: Telnyx's own are UUIDs.
+pub(super) fn id(text: &str) -> Refused<&str> {
+    let plain = (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    if plain { Ok(text) } else { Err(bad_parameter("id", "an id is 1 to 64 letters, digits, hyphens and underscores")) }
 }
 
 /// The enterprise in a path or a filter.

@@ -10,6 +10,7 @@ mod enterprise;
 mod failure;
 mod list;
 mod look;
+mod pass;
 mod purchase;
 mod refresh;
 mod refusal;
@@ -215,13 +216,19 @@ impl Gateway {
                 let enterprise = self.enterprise(route.enterprise, &identity, wishes, visit).await?;
                 visit.about(enterprise, None);
                 if !identity.caller.may(Permission::Refresh) {
-                    return Err(refusal::refresh_not_permitted());
+                    return Err(refusal::no_permission(Permission::Refresh));
                 }
                 let (numbers, want) = (ask::numbers(head, body)?, ask::refresh(wishes));
                 let (partition, context) = (identity.partition, self.context(&identity, Some(enterprise), visit)?);
                 let key = |number| Key { partition, enterprise, number };
                 let ask = |number| Ask { key: key(number), want, caller: identity.caller.clone(), context: context.clone() };
                 self.refresh(numbers.into_iter().map(ask).collect(), visit).await
+            }
+            Operation::Settings | Operation::Remediations | Operation::Terms => {
+                self.pass(&route, &target.query, &identity, wishes, visit).await
+            }
+            Operation::Enterprises if matches!(head.method, Method::GET | Method::HEAD) => {
+                self.pass(&route, &target.query, &identity, wishes, visit).await
             }
             operation => Err(refusal::not_carried(operation, route.price)),
         }

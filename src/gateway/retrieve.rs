@@ -203,7 +203,7 @@ impl Gateway {
 
     fn refuse(&self, reason: Reason, course: &Course) -> Box<Answer> {
         let refused = match (reason, &course.denied) {
-            (Reason::NotPermitted, _) => refusal::fresh_not_permitted(),
+            (Reason::NotPermitted, _) => refusal::no_permission(Permission::Fresh),
             (Reason::NotInCache, _) => refusal::not_in_cache(),
             (Reason::OutcomeUnknown, _) => refusal::outcome_unknown(),
             (_, Some(Denied::Limited(limited))) => refusal::rate_limited(*limited),

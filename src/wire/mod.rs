@@ -2,5 +2,6 @@
 
 pub mod body;
 pub mod directives;
+pub mod json;
 pub mod problem;
 pub mod target;

@@ -1,5 +1,6 @@
 //! What must hold for the project as a whole, in one binary.
 
+mod account;
 mod budgets;
 mod callers;
 mod control;
