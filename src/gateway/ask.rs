@@ -8,7 +8,7 @@ use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderValue, Method};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::answer::{Answer, Refused};
 use super::refusal;
@@ -18,6 +18,7 @@ use crate::policy::decide::Want;
 use crate::telnyx::{EnterpriseId, NotE164, PhoneNumber};
 use crate::upstream::Context;
 use crate::wire::directives::Directives;
+use crate::wire::json;
 use crate::wire::target::Query;
 
 /// A read of one number, with all that answering it takes.
@@ -54,10 +55,7 @@ pub(super) fn numbers(head: &Parts, body: &[u8]) -> Refused<Vec<PhoneNumber>> {
         phone_numbers: Vec<Value>,
     }
     let bad = |detail: String| bad_parameter("phone_numbers", detail);
-    let is_json = |kind: &HeaderValue| kind.to_str().is_ok_and(|kind| media_type(kind).eq_ignore_ascii_case("application/json"));
-    if !head.headers.get_all(CONTENT_TYPE).iter().all(is_json) {
-        return Err(bad("the body is JSON: its Content-Type is application/json".into()));
-    }
+    check_type(head, "phone_numbers")?;
     let Refresh { phone_numbers } = serde_json::from_slice(body)
         .map_err(|error| bad(format!("the body is a JSON object with the list phone_numbers and nothing else: {error}")))?;
     if !(1..=MOST_NUMBERS).contains(&phone_numbers.len()) {
@@ -75,8 +73,34 @@ pub(super) fn numbers(head: &Parts, body: &[u8]) -> Refused<Vec<PhoneNumber>> {
     Ok(numbers)
 }
 
+/// A body is JSON; a client may leave its type out.
+fn check_type(head: &Parts, parameter: &'static str) -> Refused<()> {
+    let is_json = |kind: &HeaderValue| kind.to_str().is_ok_and(|kind| media_type(kind).eq_ignore_ascii_case("application/json"));
+    if head.headers.get_all(CONTENT_TYPE).iter().all(is_json) {
+        return Ok(());
+    }
+    Err(bad_parameter(parameter, "the body is JSON: its Content-Type is application/json"))
+}
+
+/// The object in the body of a write, or that there is no body. It is sent as it was read here, so that what was checked is what
+/// Telnyx gets; an enterprise in it is the one in the path.
+pub(super) fn object(head: &Parts, body: &[u8], enterprise: Option<EnterpriseId>) -> Refused<Option<Map<String, Value>>> {
+    if body.is_empty() {
+        return Ok(None);
+    }
+    check_type(head, "body")?;
+    let object = json::object(body).map_err(|error| bad_parameter("body", format!("the body is a JSON object or nothing: {error}")))?;
+    if let (Some(enterprise), Some(named)) = (enterprise, object.get("enterprise_id")) {
+        let same = named.as_str().and_then(|named| named.parse().ok()) == Some(enterprise);
+        if !same {
+            return Err(bad_parameter("enterprise_id", "the body names another enterprise than the path"));
+        }
+    }
+    Ok(Some(object))
+}
+
 /// A media type without its parameters.
-fn media_type(kind: &str) -> &str {
+pub(super) fn media_type(kind: &str) -> &str {
     kind.split(';').next().unwrap_or_default().trim()
 }
 

@@ -17,6 +17,7 @@ mod refusal;
 mod retrieve;
 mod unresolved;
 mod visit;
+mod write;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -178,10 +179,11 @@ impl Gateway {
         visit.end(&head, answered.unwrap_or_else(|refusal| *refusal), read.is_err())
     }
 
-    /// Whether a request's body is worth keeping in memory: nobody's is who is not known, and no other operation's.
+    /// Whether a request's body is worth keeping in memory: nobody's is who is not known, and none that leads nowhere.
     fn reads_body(&self, head: &Parts) -> bool {
-        let refreshes = |target: Target<'_>| route(&head.method, &target.segments).is_ok_and(|route| route.operation == Operation::Refresh);
-        head.method == Method::POST && Target::parse(&head.uri).is_ok_and(refreshes) && self.0.auth.identify(&head.headers).is_ok()
+        let writes = matches!(head.method, Method::POST | Method::PUT | Method::PATCH);
+        let leads = |target: Target<'_>| route(&head.method, &target.segments).is_ok();
+        writes && Target::parse(&head.uri).is_ok_and(leads) && self.0.auth.identify(&head.headers).is_ok()
     }
 
     /// Target, caller, operation; what follows is the operation's own.
@@ -229,6 +231,9 @@ impl Gateway {
             }
             Operation::Enterprises if matches!(head.method, Method::GET | Method::HEAD) => {
                 self.pass(&route, &target.query, &identity, wishes, visit).await
+            }
+            Operation::Disassociate | Operation::Disable | Operation::Loa | Operation::AgreeTerms | Operation::Enterprises => {
+                self.write(&route, (head, body), &identity, wishes, visit).await
             }
             operation => Err(refusal::not_carried(operation, route.price)),
         }

@@ -231,6 +231,15 @@ pub(super) fn failed(failure: &Failure) -> Box<Answer> {
     refusal(decision, problem)
 }
 
+/// The same for a write. A lost one may have been carried out, and a client library would send it again.
+pub(super) fn write_failed(failure: &Failure) -> Box<Answer> {
+    let mut refused = failed(failure);
+    if let (Failure::Lost(_) | Failure::Invalid, Content::Problem(problem)) = (failure, &mut refused.content) {
+        problem.retry = Retry::Never;
+    }
+    refused
+}
+
 pub(super) fn outcome_unknown() -> Box<Answer> {
     let detail =
         "a billable call for this number was sent and it is not known whether it was billed; it is not sent again until that is clear";

@@ -6,6 +6,7 @@ pub mod decision;
 pub mod entitlement;
 pub mod evidence;
 pub mod hindsight;
+pub mod invalidation;
 pub mod money;
 pub mod pricing;
 pub mod refresh;

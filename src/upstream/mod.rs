@@ -115,6 +115,11 @@ impl Message {
         Self { method, path_and_query: path_and_query.into(), body: json.into(), accept: HeaderValue::from_static("application/json") }
     }
 
+    /// Whether it deletes something.
+    pub fn is_delete(&self) -> bool {
+        self.method == Method::DELETE
+    }
+
     /// The same, to be answered with a PDF, or with an error in JSON.
     #[must_use]
     pub fn for_pdf(self) -> Self {

@@ -101,9 +101,9 @@ mod tests {
     proptest! {
         #[test]
         fn all_else_is_read_as_serde_json_reads_it(text in "\\PC*", number: i64, part in -1e9..1e9_f64, flag: bool) {
-            let whole = serde_json::json!({ "a": text, "b": [number, part, flag, null], "c": { "d": { "e": {} } } });
-            let read = object(whole.to_string().as_bytes()).expect("an object");
-            prop_assert_eq!(Value::Object(read), whole);
+            let body = serde_json::json!({ "a": text, "b": [number, part, flag, null], "c": { "d": { "e": {} } } }).to_string();
+            let read = object(body.as_bytes()).expect("an object");
+            prop_assert_eq!(Value::Object(read), serde_json::from_str::<Value>(&body).expect("JSON"));
         }
     }
 }

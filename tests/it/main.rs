@@ -19,3 +19,4 @@ mod refresh;
 mod telemetry;
 mod tidy;
 mod wire;
+mod writes;
