@@ -4,6 +4,8 @@
 
 mod answer;
 mod ask;
+mod associate;
+mod batch;
 mod build;
 mod charge;
 mod enterprise;
@@ -32,7 +34,7 @@ use tokio_util::task::TaskTracker;
 
 pub use build::BuildError;
 
-use crate::auth::{Auth, Permission};
+use crate::auth::{Auth, Identity, Permission};
 use crate::cache::{Cache, Key, Lists, PaidCalls};
 use crate::clock::Clock;
 use crate::flight::Flights;
@@ -43,7 +45,7 @@ use crate::server::{Abort, Service};
 use crate::spend::books::{Books, BooksError};
 use crate::spend::{BudgetStatus, KillSwitch, Ledger, Override, OverrideRefused, Unavailable};
 use crate::telemetry::Metrics;
-use crate::telnyx::{EnterpriseId, Operation, route};
+use crate::telnyx::{EnterpriseId, Operation, PhoneNumber, route};
 use crate::upstream::Client;
 use crate::wire::body::{self, Body};
 use crate::wire::directives::Directives;
@@ -214,17 +216,15 @@ impl Gateway {
                 let context = self.context(&identity, Some(enterprise), visit)?;
                 self.list((identity.partition, enterprise), &page, wishes, &context, visit).await
             }
-            Operation::Refresh => {
+            Operation::Refresh | Operation::Associate => {
                 let enterprise = self.enterprise(route.enterprise, &identity, wishes, visit).await?;
                 visit.about(enterprise, None);
-                if !identity.caller.may(Permission::Refresh) {
-                    return Err(refusal::no_permission(Permission::Refresh));
+                let permission = if route.operation == Operation::Refresh { Permission::Refresh } else { Permission::Associate };
+                if !identity.caller.may(permission) {
+                    return Err(refusal::no_permission(permission));
                 }
-                let (numbers, want) = (ask::numbers(head, body)?, ask::refresh(wishes));
-                let (partition, context) = (identity.partition, self.context(&identity, Some(enterprise), visit)?);
-                let key = |number| Key { partition, enterprise, number };
-                let ask = |number| Ask { key: key(number), want, caller: identity.caller.clone(), context: context.clone() };
-                self.refresh(numbers.into_iter().map(ask).collect(), visit).await
+                let asks = self.asks(ask::numbers(head, body)?, enterprise, &identity, wishes, visit)?;
+                if route.operation == Operation::Refresh { self.refresh(asks, visit).await } else { self.associate(asks, visit).await }
             }
             Operation::Settings | Operation::Remediations | Operation::Terms => {
                 self.pass(&route, &target.query, &identity, wishes, visit).await
@@ -237,6 +237,24 @@ impl Gateway {
             }
             operation => Err(refusal::not_carried(operation, route.price)),
         }
+    }
+}
+
+impl Gateway {
+    /// The wish for a check of each number.
+    fn asks(
+        &self,
+        numbers: Vec<PhoneNumber>,
+        enterprise: EnterpriseId,
+        identity: &Identity,
+        wishes: Directives,
+        visit: &Visit,
+    ) -> Refused<Vec<Ask>> {
+        let (partition, want) = (identity.partition, ask::refresh(wishes));
+        let context = self.context(identity, Some(enterprise), visit)?;
+        let key = |number| Key { partition, enterprise, number };
+        let ask = |number| Ask { key: key(number), want, caller: identity.caller.clone(), context: context.clone() };
+        Ok(numbers.into_iter().map(ask).collect())
     }
 }
 

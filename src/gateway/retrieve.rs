@@ -31,7 +31,7 @@ pub(super) struct Course {
     pub(super) facts: Facts,
     copy: Option<Arc<Entry>>,
     pub(super) calls: Calls,
-    look: Option<Arc<Look>>,
+    pub(super) look: Option<Arc<Look>>,
     denied: Option<Denied>,
     pub(super) failure: Option<Failure>,
     /// What this request's own purchase cost.

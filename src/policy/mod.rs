@@ -1,5 +1,6 @@
 //! Pure decisions: values in, an enum out, and `now` is an argument.
 
+pub mod associate;
 pub mod budget;
 pub mod decide;
 pub mod decision;

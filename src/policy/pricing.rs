@@ -19,6 +19,8 @@ pub enum Billable {
     FirstTouch,
     /// A check of one number of a refresh.
     Refresh,
+    /// The check of one number that is put under monitoring.
+    Associate,
 }
 
 /// A text that names no billable operation.
@@ -29,6 +31,13 @@ pub struct NotBillable;
 impl Billable {
     /// Every operation, in the order in which reports show them.
     pub const ALL: &[Self] = Self::VARIANTS;
+
+    /// Whether it is a check of a number, whose data shows afterwards that it was carried out.
+    pub const fn is_check(self) -> bool {
+        match self {
+            Self::Fresh | Self::FirstTouch | Self::Refresh | Self::Associate => true,
+        }
+    }
 
     /// Its name in budgets, logs, metrics and the ledger.
     pub fn as_str(self) -> &'static str {
@@ -72,7 +81,7 @@ impl PriceList {
     /// The price of one such operation on one number.
     pub const fn price(&self, operation: Billable) -> Usd {
         match operation {
-            Billable::Fresh | Billable::FirstTouch | Billable::Refresh => self.check,
+            Billable::Fresh | Billable::FirstTouch | Billable::Refresh | Billable::Associate => self.check,
         }
     }
 }

@@ -92,6 +92,12 @@ pub fn enterprise_items(body: &[u8]) -> Result<Vec<(EnterpriseId, &str)>, NotARe
     list.data.into_iter().map(|raw| Ok((item(raw)?, raw.get()))).collect()
 }
 
+/// The record in `{"data": record}`, as its bytes.
+pub fn inner(body: &[u8]) -> Option<&str> {
+    let document: Document<&RawValue> = serde_json::from_slice(body).ok()?;
+    Some(document.data.get())
+}
+
 /// What any record may say of whom it belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Owner {
