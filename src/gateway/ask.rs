@@ -44,10 +44,13 @@ fn not_e164(detail: String, parameter: &'static str) -> Box<Answer> {
     refusal::bad_request("10016", "Phone number must be in +E164 format", detail, parameter)
 }
 
-/// Numbers of one refresh.
+/// Numbers of one refresh, or of one association.
 const MOST_NUMBERS: usize = 100;
 
-/// The numbers in the body of a refresh. Which of them is at fault is told by its place in the list, from 0.
+/// Numbers of one remediation.
+const MOST_REMEDIATED: usize = 2_000;
+
+/// The numbers in the body of a refresh or an association.
 pub(super) fn numbers(head: &Parts, body: &[u8]) -> Refused<Vec<PhoneNumber>> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -58,8 +61,22 @@ pub(super) fn numbers(head: &Parts, body: &[u8]) -> Refused<Vec<PhoneNumber>> {
     check_type(head, "phone_numbers")?;
     let Refresh { phone_numbers } = serde_json::from_slice(body)
         .map_err(|error| bad(format!("the body is a JSON object with the list phone_numbers and nothing else: {error}")))?;
-    if !(1..=MOST_NUMBERS).contains(&phone_numbers.len()) {
-        return Err(bad(format!("phone_numbers has 1 to {MOST_NUMBERS} numbers, and these are {}", phone_numbers.len())));
+    listed(&phone_numbers, MOST_NUMBERS)
+}
+
+/// The numbers in the body of a remediation; all else in it is Telnyx's to judge.
+pub(super) fn remediated(object: &Map<String, Value>) -> Refused<Vec<PhoneNumber>> {
+    let Some(Value::Array(phone_numbers)) = object.get("phone_numbers") else {
+        return Err(bad_parameter("phone_numbers", "the body has the list phone_numbers"));
+    };
+    listed(phone_numbers, MOST_REMEDIATED)
+}
+
+/// Numbers in a list, none twice. Which of them is at fault is told by its place, from 0.
+fn listed(phone_numbers: &[Value], most: usize) -> Refused<Vec<PhoneNumber>> {
+    let bad = |detail: String| bad_parameter("phone_numbers", detail);
+    if !(1..=most).contains(&phone_numbers.len()) {
+        return Err(bad(format!("phone_numbers has 1 to {most} numbers, and these are {}", phone_numbers.len())));
     }
     let (mut numbers, mut places) = (Vec::with_capacity(phone_numbers.len()), HashMap::new());
     for (place, text) in phone_numbers.iter().enumerate() {

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::Gateway;
 use super::answer::{Answer, Content, Refused};
 use super::ask::Ask;
-use super::batch::{End, Item, Order, Sale};
+use super::batch::{Item, Order};
 use super::failure::Failure;
 use super::retrieve::MOST_ROUNDS;
 use super::visit::Visit;
@@ -38,7 +38,7 @@ impl Gateway {
             }
             let order = order(&items);
             if let Some(sale) = self.buy(&mut items, order, visit).await {
-                return self.associated(sale);
+                return self.sold(sale, Billable::Associate);
             }
         }
         Err(refusal::failed(&Failure::NotSent(NotSent::Crowded)))
@@ -60,17 +60,6 @@ impl Gateway {
         let body = format!(r#"{{"data":[{}],"meta":{meta}}}"#, records.join(",")).into();
         let content = Content::Results { status: StatusCode::CREATED, body, forwarded: false };
         Some(Answer::free(refresh::decision(items), content))
-    }
-
-    fn associated(&self, sale: Sale) -> Refused<Answer> {
-        let price = self.0.rules.prices.price(Billable::Associate);
-        if let Some(refused) = self.refused(&sale, price) {
-            return Err(refused);
-        }
-        let (decision, bill) = (sale.decision(), sale.bill(price));
-        let End::Answered(answer) = sale.end else { return Err(refusal::outcome_unknown()) };
-        let content = Content::Results { status: answer.status, body: answer.body, forwarded: true };
-        Ok(Answer { decision, bill, avoided: None, content })
     }
 }
 

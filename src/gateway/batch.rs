@@ -5,7 +5,7 @@
 use serde_json::Value;
 
 use super::Gateway;
-use super::answer::{Answer, Bill};
+use super::answer::{Answer, Bill, Content, Refused};
 use super::ask::Ask;
 use super::charge::{Denied, STOPPED};
 use super::failure::Failure;
@@ -213,6 +213,19 @@ impl Gateway {
         };
         Some(Box::new(Answer { bill: sale.bill(price), ..*refused }))
     }
+
+    /// The answer to a sale of the whole order, in Telnyx's bytes.
+    pub(super) fn sold(&self, sale: Sale, billable: Billable) -> Refused<Answer> {
+        let price = self.0.rules.prices.price(billable);
+        let (refused, decision, bill) = (self.refused(&sale, price), sale.decision(), sale.bill(price));
+        match (sale.end, refused) {
+            (End::Answered(answer), None) => {
+                let content = Content::Results { status: answer.status, body: answer.body, forwarded: true };
+                Ok(Answer { decision, bill, avoided: None, content })
+            }
+            (_, refused) => Err(refused.unwrap_or_else(refusal::outcome_unknown)),
+        }
+    }
 }
 
 impl Sale {
@@ -222,7 +235,7 @@ impl Sale {
     }
 
     /// Nobody can tell what became of the call.
-    fn lost(count: usize) -> Self {
+    pub(super) fn lost(count: usize) -> Self {
         Self::whole(count, Billing::Unknown, "the answer was lost after the request was sent", End::Failed(Failure::OutcomeUnknown))
     }
 
@@ -281,6 +294,11 @@ fn said(billable: Billable, body: &[u8], asks: &[Ask]) -> Option<Vec<Option<Refr
             // A record that was not asked for would be somebody else's.
             let own = items.iter().all(|item| asks.iter().any(|ask| is(ask, item)));
             own.then(|| asks.iter().map(|ask| items.iter().any(|item| is(ask, item)).then(|| done(ask))).collect())
+        }
+        Billable::Remediation => {
+            let whose = record::whose(body).ok()?;
+            let own = whose.iter().all(|owner| owner.enterprise_id.is_none_or(|owner| owner == asks[0].key.enterprise));
+            own.then(|| asks.iter().map(|ask| Some(done(ask))).collect())
         }
         Billable::Refresh | Billable::Fresh | Billable::FirstTouch => {
             let results = record::refreshed(body).ok()?;

@@ -71,7 +71,9 @@ impl Gateway {
     /// will pay for takes nothing from the rates: who has no money must not keep others from spending theirs.
     pub(super) async fn permit(&self, asks: &[Ask], operation: Billable) -> Result<Vec<Hold>, Denied> {
         let charges: Vec<_> = asks.iter().map(|ask| self.charge(ask, operation)).collect();
-        let calls = u32::try_from(charges.len()).ok().and_then(NonZeroU32::new);
+        // The rates are about checks; an order of anything else is one call.
+        let calls = if operation.is_check() { charges.len() } else { charges.len().min(1) };
+        let calls = u32::try_from(calls).ok().and_then(NonZeroU32::new);
         let (Some(ask), Some(calls)) = (asks.first(), calls) else { return Ok(Vec::new()) };
         match self.0.ledger.preview(&charges) {
             Ok(()) => self.0.limits.take(&ask.caller.name, calls).map_err(|limited| {

@@ -16,6 +16,7 @@ mod pass;
 mod purchase;
 mod refresh;
 mod refusal;
+mod remediate;
 mod retrieve;
 mod unresolved;
 mod visit;
@@ -235,13 +236,14 @@ impl Gateway {
             Operation::Disassociate | Operation::Disable | Operation::Loa | Operation::AgreeTerms | Operation::Enterprises => {
                 self.write(&route, (head, body), &identity, wishes, visit).await
             }
+            Operation::Remediate => self.remediate(&route, (head, body), &identity, wishes, visit).await,
             operation => Err(refusal::not_carried(operation, route.price)),
         }
     }
 }
 
 impl Gateway {
-    /// The wish for a check of each number.
+    /// The wish to have each number bought.
     fn asks(
         &self,
         numbers: Vec<PhoneNumber>,

@@ -93,12 +93,13 @@ pub(super) fn no_route(why: &NoRoute) -> Box<Answer> {
 /// An operation that Telnyx has and this gateway does not carry, so that nothing goes past its meter.
 pub(super) fn not_carried(operation: Operation, price: PriceClass) -> Box<Answer> {
     let cost = match price {
-        PriceClass::Free => "free",
-        PriceClass::Unpublished => "of unpublished price",
-        _ => "billed",
+        PriceClass::Free => "is free",
+        PriceClass::Unpublished => "has no published price",
+        PriceClass::MonitoringPerMonth => "costs by the month, for an enterprise and not for a number",
+        PriceClass::CheckPerRun => "sets what Telnyx bills by a schedule of its own, past any meter",
+        PriceClass::CheckPerNumber | PriceClass::RemediationPerNumber => "is billed",
     };
-    let detail =
-        format!("this gateway does not carry the operation \"{}\", which is {cost}: send it to Telnyx directly", operation.as_str());
+    let detail = format!("this gateway does not carry the operation \"{}\", which {cost}: send it to Telnyx directly", operation.as_str());
     not_permitted("operation_not_permitted", detail)
 }
 

@@ -72,6 +72,7 @@ pub fn judge_one(operation: Billable, status: u16, success: Option<bool>) -> (Bi
     match (status, success) {
         (200..=299, Some(true)) => match operation {
             Billable::Associate => (Billing::Billed, "the number was associated, and so checked"),
+            Billable::Remediation => (Billing::Billed, "a remediation was ordered"),
             _ => (Billing::Billed, "a refresh succeeded"),
         },
         // Whether a check that failed is billed is documented nowhere.

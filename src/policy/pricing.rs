@@ -21,6 +21,8 @@ pub enum Billable {
     Refresh,
     /// The check of one number that is put under monitoring.
     Associate,
+    /// One number handed over for remediation.
+    Remediation,
 }
 
 /// A text that names no billable operation.
@@ -36,6 +38,7 @@ impl Billable {
     pub const fn is_check(self) -> bool {
         match self {
             Self::Fresh | Self::FirstTouch | Self::Refresh | Self::Associate => true,
+            Self::Remediation => false,
         }
     }
 
@@ -82,6 +85,7 @@ impl PriceList {
     pub const fn price(&self, operation: Billable) -> Usd {
         match operation {
             Billable::Fresh | Billable::FirstTouch | Billable::Refresh | Billable::Associate => self.check,
+            Billable::Remediation => self.remediation,
         }
     }
 }
@@ -105,6 +109,7 @@ mod tests {
         assert_eq!(prices.price(Billable::Fresh).to_string(), "0.10");
         assert_eq!(prices.price(Billable::FirstTouch).to_string(), "0.10");
         assert_eq!(prices.price(Billable::Refresh).to_string(), "0.10");
+        assert_eq!(prices.price(Billable::Remediation).to_string(), "1.00");
         assert_eq!((prices.remediation.to_string(), prices.monitoring.to_string()), ("1.00".to_owned(), "100.00".to_owned()));
         let prices: PriceList = toml::from_str("check = \"0.125\"").expect("a price");
         assert_eq!(prices.price(Billable::Fresh).to_string(), "0.125");

@@ -17,6 +17,7 @@ mod paths;
 mod process;
 mod reads;
 mod refresh;
+mod remediation;
 mod telemetry;
 mod tidy;
 mod wire;

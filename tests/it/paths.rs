@@ -198,7 +198,6 @@ async fn an_operation_that_is_not_carried_never_reaches_the_upstream() {
     let scoped = format!("/v2/enterprises/{ENTERPRISE}/reputation");
     let one = format!("/numbers/{UNCHECKED}");
     for (method, path, body) in [
-        (Method::POST, format!("{scoped}/remediation"), r#"{"phone_numbers":["+12025550000"]}"#),
         (Method::POST, scoped.clone(), r#"{"check_frequency":"daily"}"#),
         (Method::PATCH, format!("{scoped}/frequency"), r#"{"check_frequency":"daily"}"#),
         (Method::GET, format!("{scoped}{one}/ownership"), ""),
