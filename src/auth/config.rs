@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use strum::IntoStaticStr;
 
 use super::Caller;
 use crate::policy::entitlement::Enterprises;
@@ -44,13 +45,31 @@ pub enum Mode {
 }
 
 /// What a caller may do beyond reading.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum Permission {
     /// Ask for fresh data.
     Fresh,
     /// Have numbers checked, many at once.
     Refresh,
+    /// Put numbers under monitoring, and take them out.
+    Associate,
+    /// Order remediations.
+    Remediation,
+    /// Enable and disable monitoring, with what that takes: the letter of authorisation and the terms.
+    Enable,
+    /// Set how often Telnyx checks all numbers by itself.
+    Frequency,
+    /// Create, change and delete enterprises.
+    Enterprises,
+}
+
+impl Permission {
+    /// Its name in `allow`.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
 }
 
 /// `[[caller]]`: one service that holds keys.

@@ -87,6 +87,11 @@ impl Entry {
         now.saturating_sub(self.stored)
     }
 
+    /// When it came (monotonic).
+    pub(super) fn stored(&self) -> Duration {
+        self.stored
+    }
+
     /// How long it stays fresh from now on; negative once it is stale. In whole seconds, as `Cache-Status` has it.
     pub fn ttl_seconds(&self, now: Duration) -> i64 {
         let seconds = |span: Duration| i64::try_from(span.as_secs()).unwrap_or(i64::MAX);

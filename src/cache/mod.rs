@@ -7,6 +7,7 @@ mod calls;
 mod config;
 mod entry;
 mod lists;
+mod moments;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,8 @@ pub use calls::{Calls, PaidCalls};
 pub use config::Config;
 pub use entry::{Content, Entry};
 pub use lists::{ListKey, Lists};
+
+use moments::Moments;
 
 use crate::policy::decide::Kind;
 use crate::policy::entitlement::Partition;
@@ -69,6 +72,8 @@ pub struct Cache {
     entries: Moka<Key, Arc<Entry>>,
     /// When a number's copies were last outdated (monotonic), for fetches that were under way then.
     outdated: Moka<Key, Duration>,
+    /// When all copies of an enterprise were forgotten, whoever may read them.
+    forgotten: Moments,
     config: Config,
 }
 
@@ -89,12 +94,12 @@ impl Cache {
             .eviction_listener(evicted)
             .build();
         let outdated = Moka::builder().max_capacity(OUTDATED).eviction_policy(EvictionPolicy::lru()).build();
-        Self { entries, outdated, config: config.clone() }
+        Self { entries, outdated, forgotten: Moments::default(), config: config.clone() }
     }
 
     /// The copy of an answer, however old.
     pub fn get(&self, key: &Key) -> Option<Arc<Entry>> {
-        self.entries.get(key)
+        self.entries.get(key).filter(|kept| !self.forgotten.is_before(key.enterprise, kept.stored()))
     }
 
     /// Makes an entry of an answer that came at `stored` (monotonic). It is not kept yet.
@@ -107,7 +112,11 @@ impl Cache {
     pub fn keep(&self, key: Key, entry: &Arc<Entry>, begun: Duration) {
         self.entries.entry(key).and_compute_with(|kept| match kept {
             _ if self.outdated.get(&key).is_some_and(|outdated| begun < outdated) => Op::Nop,
-            Some(kept) if kept.value().outdates(entry, begun) => Op::Nop,
+            _ if self.forgotten.is_before(key.enterprise, begun) => Op::Nop,
+            // A copy that was forgotten is none.
+            Some(kept) if !self.forgotten.is_before(key.enterprise, kept.value().stored()) && kept.value().outdates(entry, begun) => {
+                Op::Nop
+            }
             _ => Op::Put(Arc::clone(entry)),
         });
     }
@@ -121,6 +130,17 @@ impl Cache {
             Some(kept) => Op::Put(Arc::new(kept.value().outdated(now))),
             None => Op::Nop,
         });
+    }
+
+    /// What is known of the number is not true any more from `now` on (monotonic): the copy goes, and no fetch that began before makes one.
+    pub fn forget(&self, key: &Key, now: Duration) {
+        self.outdated.insert(*key, now);
+        self.entries.entry(*key).and_compute_with(|_| Op::Remove);
+    }
+
+    /// The same for all numbers of an enterprise. Their copies stay in memory until there is no room for them, and are not served.
+    pub fn forget_enterprise(&self, enterprise: EnterpriseId, now: Duration) {
+        self.forgotten.set(enterprise, now);
     }
 
     /// How many copies there are, and how many bytes they count for; exact once pending upkeep has run, which this does.
@@ -214,6 +234,27 @@ mod tests {
         cache.outdate(key(), 3 * SECOND);
         store(&cache, data("2026-03-02T00:00:00Z", "old"), 2 * SECOND, 4 * SECOND);
         assert!(cache.get(&key()).is_none());
+    }
+
+    #[test]
+    fn what_was_forgotten_is_gone_and_a_fetch_begun_before_does_not_bring_it_back() {
+        let cache = cache();
+        for (forgotten, forget) in
+            [(10, &(|now| cache.forget(&key(), now)) as &dyn Fn(Duration)), (20, &|now| cache.forget_enterprise(key().enterprise, now))]
+        {
+            let at = |second: u32| (forgotten + second) * SECOND;
+            store(&cache, data("2026-03-02T00:00:00Z", "old"), at(1), at(2));
+            assert!(cache.get(&key()).is_some());
+            forget(at(4));
+            assert!(cache.get(&key()).is_none());
+            store(&cache, data("2026-03-03T00:00:00Z", "late"), at(3), at(5));
+            assert!(cache.get(&key()).is_none(), "that fetch may have seen what was there before");
+            store(&cache, data("2026-03-01T00:00:00Z", "new"), at(5), at(6));
+            assert_eq!(cache.get(&key()).expect("kept").body, "new", "whatever was there before");
+        }
+        let other = Key { enterprise: "11111111-2222-4333-8444-555555555555".parse().expect("a UUID"), ..key() };
+        cache.forget_enterprise(other.enterprise, 40 * SECOND);
+        assert!(cache.get(&key()).is_some(), "another enterprise's");
     }
 
     #[test]

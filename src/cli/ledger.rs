@@ -47,7 +47,7 @@ Columns:
   caller       who asked
   enterprise   whose number it is
   number       in E.164
-  operation    fresh, first_touch, refresh
+  operation    fresh, first_touch, refresh, associate, remediation
   price_usd    what was held
   posted_usd   what it counts for: the sum of its entries")]
     Export {
@@ -73,7 +73,7 @@ Columns:
 The bill is a CSV file in UTF-8. Its first line names the columns, in any order; others are passed over:
   time        when the call was made, RFC 3339: 2026-11-01T08:30:00Z
   number      in E.164: +16035551234
-  operation   fresh, first_touch, refresh, or empty where the bill does not say
+  operation   fresh, first_touch, refresh, associate, remediation, or empty where the bill does not say
   cost        dollars: 0.10
 
 Days are days of UTC. A charge belongs to the day on which its call was made. Compared are the days of the bill from its first to its last, \

@@ -78,8 +78,10 @@ pub(super) enum Content {
         /// Whether something was sent upstream for it.
         forwarded: bool,
     },
-    /// Telnyx's own answer.
+    /// Telnyx's own refusal.
     Relay(Arc<Relay>),
+    /// Telnyx's own answer to what is neither kept nor looked up.
+    Passed(Relay, Forward),
     /// An error of the gateway's.
     Problem(Problem),
 }
@@ -106,6 +108,10 @@ pub(super) enum Forward {
     Stale,
     /// The request asked for it.
     Request,
+    /// Answers to this are not kept.
+    Bypass,
+    /// Its method changes something.
+    Method,
 }
 
 /// Telnyx's own answer, passed on.
@@ -135,6 +141,7 @@ impl Answer {
             Content::Page(page, age) => aged(encoded(&page, request), age),
             Content::Results { status, body, .. } => json(status, body),
             Content::Relay(relay) => passed_on(&relay),
+            Content::Passed(relay, _) => passed_on(&relay),
             Content::Problem(problem) => {
                 let id = request_id.to_str().unwrap_or_default();
                 problem.with("request_id", id).with("decision", self.decision.as_str()).response()
@@ -163,7 +170,10 @@ impl Answer {
             Content::Page(_, Some(_)) => format!("hit; {detail}"),
             Content::Page(_, None) => format!("fwd=miss; stored; {detail}"),
             Content::Relay(relay) => format!("fwd=miss; fwd-status={}; {detail}", relay.status.as_u16()),
-            Content::Results { status, forwarded: true, .. } => format!("fwd=method; fwd-status={}; {detail}", status.as_u16()),
+            Content::Passed(relay, why) => format!("fwd={}; fwd-status={}; {detail}", why.as_str(), relay.status.as_u16()),
+            Content::Results { status, forwarded: true, .. } => {
+                format!("fwd={}; fwd-status={}; {detail}", Forward::Method.as_str(), status.as_u16())
+            }
             Content::Results { forwarded: false, .. } | Content::Problem(_) => detail,
         };
         format!("reputation-gateway; {rest}")
@@ -176,6 +186,8 @@ impl Forward {
             Self::Miss => "miss",
             Self::Stale => "stale",
             Self::Request => "request",
+            Self::Bypass => "bypass",
+            Self::Method => "method",
         }
     }
 }

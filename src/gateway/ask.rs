@@ -8,7 +8,7 @@ use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderValue, Method};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::answer::{Answer, Refused};
 use super::refusal;
@@ -18,6 +18,7 @@ use crate::policy::decide::Want;
 use crate::telnyx::{EnterpriseId, NotE164, PhoneNumber};
 use crate::upstream::Context;
 use crate::wire::directives::Directives;
+use crate::wire::json;
 use crate::wire::target::Query;
 
 /// A read of one number, with all that answering it takes.
@@ -43,10 +44,13 @@ fn not_e164(detail: String, parameter: &'static str) -> Box<Answer> {
     refusal::bad_request("10016", "Phone number must be in +E164 format", detail, parameter)
 }
 
-/// Numbers of one refresh.
+/// Numbers of one refresh, or of one association.
 const MOST_NUMBERS: usize = 100;
 
-/// The numbers in the body of a refresh. Which of them is at fault is told by its place in the list, from 0.
+/// Numbers of one remediation.
+const MOST_REMEDIATED: usize = 2_000;
+
+/// The numbers in the body of a refresh or an association.
 pub(super) fn numbers(head: &Parts, body: &[u8]) -> Refused<Vec<PhoneNumber>> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -54,14 +58,25 @@ pub(super) fn numbers(head: &Parts, body: &[u8]) -> Refused<Vec<PhoneNumber>> {
         phone_numbers: Vec<Value>,
     }
     let bad = |detail: String| bad_parameter("phone_numbers", detail);
-    let is_json = |kind: &HeaderValue| kind.to_str().is_ok_and(|kind| media_type(kind).eq_ignore_ascii_case("application/json"));
-    if !head.headers.get_all(CONTENT_TYPE).iter().all(is_json) {
-        return Err(bad("the body is JSON: its Content-Type is application/json".into()));
-    }
+    check_type(head, "phone_numbers")?;
     let Refresh { phone_numbers } = serde_json::from_slice(body)
         .map_err(|error| bad(format!("the body is a JSON object with the list phone_numbers and nothing else: {error}")))?;
-    if !(1..=MOST_NUMBERS).contains(&phone_numbers.len()) {
-        return Err(bad(format!("phone_numbers has 1 to {MOST_NUMBERS} numbers, and these are {}", phone_numbers.len())));
+    listed(&phone_numbers, MOST_NUMBERS)
+}
+
+/// The numbers in the body of a remediation; all else in it is Telnyx's to judge.
+pub(super) fn remediated(object: &Map<String, Value>) -> Refused<Vec<PhoneNumber>> {
+    let Some(Value::Array(phone_numbers)) = object.get("phone_numbers") else {
+        return Err(bad_parameter("phone_numbers", "the body has the list phone_numbers"));
+    };
+    listed(phone_numbers, MOST_REMEDIATED)
+}
+
+/// Numbers in a list, none twice. Which of them is at fault is told by its place, from 0.
+fn listed(phone_numbers: &[Value], most: usize) -> Refused<Vec<PhoneNumber>> {
+    let bad = |detail: String| bad_parameter("phone_numbers", detail);
+    if !(1..=most).contains(&phone_numbers.len()) {
+        return Err(bad(format!("phone_numbers has 1 to {most} numbers, and these are {}", phone_numbers.len())));
     }
     let (mut numbers, mut places) = (Vec::with_capacity(phone_numbers.len()), HashMap::new());
     for (place, text) in phone_numbers.iter().enumerate() {
@@ -75,8 +90,34 @@ pub(super) fn numbers(head: &Parts, body: &[u8]) -> Refused<Vec<PhoneNumber>> {
     Ok(numbers)
 }
 
+/// A body is JSON; a client may leave its type out.
+fn check_type(head: &Parts, parameter: &'static str) -> Refused<()> {
+    let is_json = |kind: &HeaderValue| kind.to_str().is_ok_and(|kind| media_type(kind).eq_ignore_ascii_case("application/json"));
+    if head.headers.get_all(CONTENT_TYPE).iter().all(is_json) {
+        return Ok(());
+    }
+    Err(bad_parameter(parameter, "the body is JSON: its Content-Type is application/json"))
+}
+
+/// The object in the body of a write, or that there is no body. It is sent as it was read here, so that what was checked is what
+/// Telnyx gets; an enterprise in it is the one in the path.
+pub(super) fn object(head: &Parts, body: &[u8], enterprise: Option<EnterpriseId>) -> Refused<Option<Map<String, Value>>> {
+    if body.is_empty() {
+        return Ok(None);
+    }
+    check_type(head, "body")?;
+    let object = json::object(body).map_err(|error| bad_parameter("body", format!("the body is a JSON object or nothing: {error}")))?;
+    if let (Some(enterprise), Some(named)) = (enterprise, object.get("enterprise_id")) {
+        let same = named.as_str().and_then(|named| named.parse().ok()) == Some(enterprise);
+        if !same {
+            return Err(bad_parameter("enterprise_id", "the body names another enterprise than the path"));
+        }
+    }
+    Ok(Some(object))
+}
+
 /// A media type without its parameters.
-fn media_type(kind: &str) -> &str {
+pub(super) fn media_type(kind: &str) -> &str {
     kind.split(';').next().unwrap_or_default().trim()
 }
 
@@ -127,7 +168,7 @@ pub(super) struct Page {
     pub(super) query: Arc<str>,
 }
 
-const FILTERS: [&str; 4] = ["filter[ownership_status]", "filter[phone_number][contains]", "filter[phone_number][eq]", "filter[source]"];
+static FILTERS: [&str; 4] = ["filter[ownership_status]", "filter[phone_number][contains]", "filter[phone_number][eq]", "filter[source]"];
 
 /// A filter's value, in bytes; encoded it is up to three times as long, and a target upstream has its limit too.
 const LONGEST_PARAMETER: usize = 256;
@@ -140,17 +181,62 @@ impl Page {
     pub(super) fn parse(query: &Query<'_>, scoped: bool) -> Refused<Self> {
         let enterprise = if scoped { None } else { one(query, "filter[enterprise_id]")? };
         let enterprise = enterprise.map(Cow::into_owned);
-        let mut canonical = form_urlencoded::Serializer::new(String::new());
-        for filter in FILTERS {
-            if let Some(value) = one(query, filter)? {
-                canonical.append_pair(filter, &value);
-            }
-        }
-        let number = whole(query, "page[number]")?.unwrap_or(1);
-        let size = whole(query, "page[size]")?.unwrap_or(if scoped { 10 } else { 20 }).min(MAX_PAGE_SIZE);
-        canonical.append_pair("page[number]", &number.to_string()).append_pair("page[size]", &size.to_string());
-        Ok(Self { enterprise, query: canonical.finish().into() })
+        let paging = Paging::or(query, if scoped { 10 } else { 20 })?.query();
+        let filters = known(query, &FILTERS)?;
+        let separator = if filters.is_empty() { "" } else { "&" };
+        Ok(Self { enterprise, query: format!("{filters}{separator}{paging}").into() })
     }
+}
+
+/// Which page of a list is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Paging {
+    /// From 1.
+    pub(super) number: u32,
+    /// Items on a full page.
+    pub(super) size: u32,
+}
+
+impl Default for Paging {
+    fn default() -> Self {
+        Self { number: 1, size: 10 }
+    }
+}
+
+impl Paging {
+    /// None, if the query says nothing of it.
+    pub(super) fn parse(query: &Query<'_>) -> Refused<Option<Self>> {
+        let said = ["page[number]", "page[size]"].iter().any(|name| query.values(name).next().is_some());
+        if said { Self::or(query, Self::default().size).map(Some) } else { Ok(None) }
+    }
+
+    /// Without a size, pages have so many items.
+    fn or(query: &Query<'_>, size: u32) -> Refused<Self> {
+        let number = whole(query, "page[number]")?.unwrap_or(1);
+        Ok(Self { number, size: whole(query, "page[size]")?.unwrap_or(size).min(MAX_PAGE_SIZE) })
+    }
+
+    /// As it goes upstream.
+    pub(super) fn query(self) -> String {
+        format!("page%5Bnumber%5D={}&page%5Bsize%5D={}", self.number, self.size)
+    }
+}
+
+/// These parameters of a query, encoded, in the order of `names`; others are left out.
+pub(super) fn known(query: &Query<'_>, names: &'static [&'static str]) -> Refused<String> {
+    let mut canonical = form_urlencoded::Serializer::new(String::new());
+    for name in names {
+        if let Some(value) = one(query, name)? {
+            canonical.append_pair(name, &value);
+        }
+    }
+    Ok(canonical.finish())
+}
+
+/// An id in a path that is no enterprise's: Telnyx's own are UUIDs.
+pub(super) fn id(text: &str) -> Refused<&str> {
+    let plain = (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    if plain { Ok(text) } else { Err(bad_parameter("id", "an id is 1 to 64 letters, digits, hyphens and underscores")) }
 }
 
 /// The enterprise in a path or a filter.

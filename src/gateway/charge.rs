@@ -77,7 +77,9 @@ impl Gateway {
     /// takes neither.
     pub(super) async fn permit(&self, asks: &[Ask], operation: Billable) -> Result<Vec<Hold>, Denied> {
         let charges: Vec<_> = asks.iter().map(|ask| self.charge(ask, operation)).collect();
-        let calls = u32::try_from(charges.len()).ok().and_then(NonZeroU32::new);
+        // The rates are about checks; an order of anything else is one call.
+        let calls = if operation.is_check() { charges.len() } else { charges.len().min(1) };
+        let calls = u32::try_from(calls).ok().and_then(NonZeroU32::new);
         let (Some(ask), Some(calls)) = (asks.first(), calls) else { return Ok(Vec::new()) };
         self.0.upstream.check(Errand::Billable, &ask.context.credential).map_err(Denied::Upstream)?;
         match self.0.ledger.preview(&charges) {

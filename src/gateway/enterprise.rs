@@ -71,6 +71,13 @@ impl Gateway {
         }
     }
 
+    /// An enterprise may be gone: it is not taken for the account's only one any more.
+    pub(super) fn forget_sole(&self, partition: Partition, enterprise: EnterpriseId) {
+        if self.0.sole_enterprises.get(&partition) == Some(enterprise) {
+            self.0.sole_enterprises.invalidate(&partition);
+        }
+    }
+
     /// What goes upstream with a request about `enterprise`, whose account may have a key of its own.
     pub(super) fn context(&self, identity: &Identity, enterprise: Option<EnterpriseId>, visit: &Visit) -> Refused<Context> {
         let keys = &self.0.rules.keys;

@@ -54,7 +54,8 @@ impl Failure {
     }
 }
 
-fn relay(answer: Answer) -> Relay {
+/// An answer as it is passed on.
+pub(super) fn relay(answer: Answer) -> Relay {
     let limited = answer.status == StatusCode::TOO_MANY_REQUESTS;
     Relay {
         status: answer.status,

@@ -49,7 +49,7 @@ impl Gateway {
     }
 
     /// Feeds the numbers' own copies. A null is left out: whether it may be served depends on what was paid for it.
-    fn harvest(&self, partition: Partition, answer: &upstream::Answer, items: Vec<Item>, begun: Duration) {
+    pub(super) fn harvest(&self, partition: Partition, answer: &upstream::Answer, items: Vec<Item>, begun: Duration) {
         for item in items {
             let content = cache::Content::record(item.record.reputation, item.document, answer.date);
             if content.kind == Kind::Data {

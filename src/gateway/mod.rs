@@ -4,18 +4,23 @@
 
 mod answer;
 mod ask;
+mod associate;
+mod batch;
 mod build;
 mod charge;
 mod enterprise;
 mod failure;
 mod list;
 mod look;
+mod pass;
 mod purchase;
 mod refresh;
 mod refusal;
+mod remediate;
 mod retrieve;
 mod unresolved;
 mod visit;
+mod write;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -31,7 +36,7 @@ use tokio_util::task::TaskTracker;
 
 pub use build::BuildError;
 
-use crate::auth::{Auth, Permission};
+use crate::auth::{Auth, Identity, Permission};
 use crate::cache::{Cache, Key, Lists, PaidCalls};
 use crate::clock::Clock;
 use crate::flight::Flights;
@@ -42,7 +47,7 @@ use crate::server::{Abort, Service};
 use crate::spend::books::{Books, BooksError};
 use crate::spend::{BudgetStatus, KillSwitch, Ledger, Override, OverrideRefused, Unavailable};
 use crate::telemetry::Metrics;
-use crate::telnyx::{EnterpriseId, Operation, route};
+use crate::telnyx::{EnterpriseId, Operation, PhoneNumber, route};
 use crate::upstream::Client;
 use crate::wire::authority;
 use crate::wire::body::{self, Body};
@@ -186,10 +191,11 @@ impl Gateway {
         visit.end(&head, answered.unwrap_or_else(|refusal| *refusal), read.is_err())
     }
 
-    /// Whether a request's body is worth keeping in memory: nobody's is who is not known, and no other operation's.
+    /// Whether a request's body is worth keeping in memory: nobody's is who is not known, and none that leads nowhere.
     fn reads_body(&self, head: &Parts) -> bool {
-        let refreshes = |target: Target<'_>| route(&head.method, &target.segments).is_ok_and(|route| route.operation == Operation::Refresh);
-        head.method == Method::POST && Target::parse(&head.uri).is_ok_and(refreshes) && self.0.auth.identify(&head.headers).is_ok()
+        let writes = matches!(head.method, Method::POST | Method::PUT | Method::PATCH);
+        let leads = |target: Target<'_>| route(&head.method, &target.segments).is_ok();
+        writes && Target::parse(&head.uri).is_ok_and(leads) && self.0.auth.identify(&head.headers).is_ok()
     }
 
     /// Target, caller, operation; what follows is the operation's own.
@@ -220,20 +226,46 @@ impl Gateway {
                 let context = self.context(&identity, Some(enterprise), visit)?;
                 self.list((identity.partition, enterprise), &page, wishes, &context, visit).await
             }
-            Operation::Refresh => {
+            Operation::Refresh | Operation::Associate => {
                 let enterprise = self.enterprise(route.enterprise, &identity, wishes, visit).await?;
                 visit.about(enterprise, None);
-                if !identity.caller.may(Permission::Refresh) {
-                    return Err(refusal::refresh_not_permitted());
+                let permission = if route.operation == Operation::Refresh { Permission::Refresh } else { Permission::Associate };
+                if !identity.caller.may(permission) {
+                    return Err(refusal::no_permission(permission));
                 }
-                let (numbers, want) = (ask::numbers(head, body)?, ask::refresh(wishes));
-                let (partition, context) = (identity.partition, self.context(&identity, Some(enterprise), visit)?);
-                let key = |number| Key { partition, enterprise, number };
-                let ask = |number| Ask { key: key(number), want, caller: identity.caller.clone(), context: context.clone() };
-                self.refresh(numbers.into_iter().map(ask).collect(), visit).await
+                let asks = self.asks(ask::numbers(head, body)?, enterprise, &identity, wishes, visit)?;
+                if route.operation == Operation::Refresh { self.refresh(asks, visit).await } else { self.associate(asks, visit).await }
             }
+            Operation::Settings | Operation::Remediations | Operation::Terms => {
+                self.pass(&route, &target.query, &identity, wishes, visit).await
+            }
+            Operation::Enterprises if matches!(head.method, Method::GET | Method::HEAD) => {
+                self.pass(&route, &target.query, &identity, wishes, visit).await
+            }
+            Operation::Disassociate | Operation::Disable | Operation::Loa | Operation::AgreeTerms | Operation::Enterprises => {
+                self.write(&route, (head, body), &identity, wishes, visit).await
+            }
+            Operation::Remediate => self.remediate(&route, (head, body), &identity, wishes, visit).await,
             operation => Err(refusal::not_carried(operation, route.price)),
         }
+    }
+}
+
+impl Gateway {
+    /// The wish to have each number bought.
+    fn asks(
+        &self,
+        numbers: Vec<PhoneNumber>,
+        enterprise: EnterpriseId,
+        identity: &Identity,
+        wishes: Directives,
+        visit: &Visit,
+    ) -> Refused<Vec<Ask>> {
+        let (partition, want) = (identity.partition, ask::refresh(wishes));
+        let context = self.context(identity, Some(enterprise), visit)?;
+        let key = |number| Key { partition, enterprise, number };
+        let ask = |number| Ask { key: key(number), want, caller: identity.caller.clone(), context: context.clone() };
+        Ok(numbers.into_iter().map(ask).collect())
     }
 }
 

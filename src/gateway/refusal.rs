@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::Rules;
 use super::answer::{Answer, Content, Refused};
 use super::failure::Failure;
-use crate::auth::Unauthenticated;
+use crate::auth::{Permission, Unauthenticated};
 use crate::limit::{Limited, Shortage};
 use crate::policy::decision::Decision;
 use crate::policy::money::Usd;
@@ -63,12 +63,12 @@ pub(super) fn check_head(head: &Parts, limit: usize) -> Refused<()> {
     Err(refusal(Decision::BadRequest, problem.never_retried()))
 }
 
-/// No operation that is carried takes a body with GET or HEAD, and two readers might disagree on what it means. With
+/// No operation that is carried takes a body with GET, HEAD or DELETE, and two readers might disagree on what it means. With
 /// `Transfer-Encoding` they might disagree even on where an empty one ends.
 pub(super) fn check_body(head: &Parts, length: usize) -> Refused<()> {
     let method = &head.method;
     let bare = length == 0 && !head.headers.contains_key(TRANSFER_ENCODING);
-    if bare || !matches!(*method, Method::GET | Method::HEAD) {
+    if bare || !matches!(*method, Method::GET | Method::HEAD | Method::DELETE) {
         return Ok(());
     }
     let detail = format!("a {method} request has no body here: send neither one nor Transfer-Encoding");
@@ -88,10 +88,7 @@ fn not_permitted(code: &'static str, detail: impl Into<String>) -> Box<Answer> {
 
 pub(super) fn no_route(why: &NoRoute) -> Box<Answer> {
     match why {
-        NoRoute::Path => not_permitted(
-            "route_not_allowed",
-            "this gateway carries reads, lists and refreshes of reputation numbers, and this path is none of them",
-        ),
+        NoRoute::Path => not_permitted("route_not_allowed", "this gateway carries the number reputation API, and this path is none of its"),
         NoRoute::Method(allowed) => {
             let allowed = allowed.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
             let detail = format!("this path takes {allowed}");
@@ -104,12 +101,13 @@ pub(super) fn no_route(why: &NoRoute) -> Box<Answer> {
 /// An operation that Telnyx has and this gateway does not carry, so that nothing goes past its meter.
 pub(super) fn not_carried(operation: Operation, price: PriceClass) -> Box<Answer> {
     let cost = match price {
-        PriceClass::Free => "free",
-        PriceClass::Unpublished => "of unpublished price",
-        _ => "billed",
+        PriceClass::Free => "is free",
+        PriceClass::Unpublished => "has no published price",
+        PriceClass::MonitoringPerMonth => "costs by the month, for an enterprise and not for a number",
+        PriceClass::CheckPerRun => "sets what Telnyx bills by a schedule of its own, past any meter",
+        PriceClass::CheckPerNumber | PriceClass::RemediationPerNumber => "is billed",
     };
-    let detail =
-        format!("this gateway does not carry the operation \"{}\", which is {cost}: send it to Telnyx directly", operation.as_str());
+    let detail = format!("this gateway does not carry the operation \"{}\", which {cost}: send it to Telnyx directly", operation.as_str());
     not_permitted("operation_not_permitted", detail)
 }
 
@@ -126,16 +124,23 @@ pub(super) fn no_default_enterprise(none_at_all: bool) -> Box<Answer> {
     bad_request("10015", "Bad Request", detail, "enterprise_id")
 }
 
-pub(super) fn fresh_not_permitted() -> Box<Answer> {
-    not_permitted("fresh_not_permitted", "this key may not ask for fresh data: its [[caller]] needs allow = [\"fresh\"]")
-}
-
-pub(super) fn refresh_not_permitted() -> Box<Answer> {
-    not_permitted("refresh_not_permitted", "this key may not have numbers refreshed: its [[caller]] needs allow = [\"refresh\"]")
+pub(super) fn no_permission(permission: Permission) -> Box<Answer> {
+    let (code, what) = match permission {
+        Permission::Fresh => ("fresh_not_permitted", "ask for fresh data"),
+        Permission::Refresh => ("refresh_not_permitted", "have numbers refreshed"),
+        Permission::Associate => ("associate_not_permitted", "put numbers under monitoring or take them out"),
+        Permission::Remediation => ("remediation_not_permitted", "order remediations"),
+        Permission::Enable => {
+            ("enable_not_permitted", "enable or disable monitoring, replace its letter of authorisation or agree to its terms")
+        }
+        Permission::Frequency => ("frequency_not_permitted", "set how often Telnyx checks all numbers by itself"),
+        Permission::Enterprises => ("enterprises_not_permitted", "create, change or delete enterprises"),
+    };
+    not_permitted(code, format!("this key may not {what}: its [[caller]] needs allow = [\"{}\"]", permission.as_str()))
 }
 
 pub(super) fn not_in_cache() -> Box<Answer> {
-    let detail = "nothing is stored for this number, and the request asked for a stored answer only";
+    let detail = "nothing is stored that answers this, and the request asked for a stored answer only";
     let problem = Problem::new(StatusCode::GATEWAY_TIMEOUT, "not_in_cache", "Not in cache", detail);
     refusal(Decision::NotInCache, problem.never_retried())
 }
@@ -246,6 +251,15 @@ pub(super) fn failed(failure: &Failure) -> Box<Answer> {
         Failure::OutcomeUnknown => return outcome_unknown(),
     };
     refusal(decision, problem)
+}
+
+/// The same for a write. A lost one may have been carried out, and a client library would send it again.
+pub(super) fn write_failed(failure: &Failure) -> Box<Answer> {
+    let mut refused = failed(failure);
+    if let (Failure::Lost(_) | Failure::Invalid, Content::Problem(problem)) = (failure, &mut refused.content) {
+        problem.retry = Retry::Never;
+    }
+    refused
 }
 
 pub(super) fn outcome_unknown() -> Box<Answer> {

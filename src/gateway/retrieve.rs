@@ -31,7 +31,7 @@ pub(super) struct Course {
     pub(super) facts: Facts,
     copy: Option<Arc<Entry>>,
     pub(super) calls: Calls,
-    look: Option<Arc<Look>>,
+    pub(super) look: Option<Arc<Look>>,
     denied: Option<Denied>,
     pub(super) failure: Option<Failure>,
     /// What this request's own purchase cost.
@@ -212,7 +212,7 @@ impl Gateway {
 
     fn refuse(&self, reason: Reason, course: &Course) -> Box<Answer> {
         let refused = match (reason, &course.denied) {
-            (Reason::NotPermitted, _) => refusal::fresh_not_permitted(),
+            (Reason::NotPermitted, _) => refusal::no_permission(Permission::Fresh),
             (Reason::NotInCache, _) => refusal::not_in_cache(),
             (Reason::OutcomeUnknown, _) => refusal::outcome_unknown(),
             (_, Some(Denied::Limited(limited))) => refusal::rate_limited(*limited),

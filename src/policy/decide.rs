@@ -39,7 +39,7 @@ impl Want {
     }
 
     /// How far back an attempt of the same intent may lie.
-    fn retries(&self) -> Duration {
+    pub(super) fn retries(&self) -> Duration {
         if self.retry { RETRIES } else { Duration::ZERO }
     }
 }

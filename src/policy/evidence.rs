@@ -61,19 +61,23 @@ pub fn judge(operation: Billable, answered: &Answered) -> (Billing, &'static str
         (200..=299, None) => (Billing::Unknown, "the answer is not this number's record"),
         (200..=299, Some(reputation)) => match operation {
             Billable::FirstTouch => first_touch(reputation, answered),
-            Billable::Fresh | Billable::Refresh => (Billing::Billed, "a fresh check was answered"),
+            _ => (Billing::Billed, "a fresh check was answered"),
         },
         (status, _) => by_status(status),
     }
 }
 
-/// Judges one number of a refresh, and says why. `success` is what the answer says of it, if it does.
-pub fn judge_refreshed(status: u16, success: Option<bool>) -> (Billing, &'static str) {
+/// Judges one number of a call for many, and says why. `success` is what the answer says of it, if it does.
+pub fn judge_one(operation: Billable, status: u16, success: Option<bool>) -> (Billing, &'static str) {
     match (status, success) {
-        (200..=299, Some(true)) => (Billing::Billed, "a refresh succeeded"),
+        (200..=299, Some(true)) => match operation {
+            Billable::Associate => (Billing::Billed, "the number was associated, and so checked"),
+            Billable::Remediation => (Billing::Billed, "a remediation was ordered"),
+            _ => (Billing::Billed, "a refresh succeeded"),
+        },
         // Whether a check that failed is billed is documented nowhere.
         (200..=299, Some(false)) => (Billing::Unknown, "a refresh failed for this number"),
-        (200..=299, None) => (Billing::Unknown, "the refresh's answer does not tell of this number"),
+        (200..=299, None) => (Billing::Unknown, "the answer does not tell of this number"),
         (status, _) => by_status(status),
     }
 }
@@ -153,7 +157,7 @@ mod tests {
             (500, None, Unknown),
             (500, Some(true), Unknown),
         ] {
-            assert_eq!(judge_refreshed(status, success).0, billing, "{status} {success:?}");
+            assert_eq!(judge_one(Billable::Refresh, status, success).0, billing, "{status} {success:?}");
         }
     }
 

@@ -1,11 +1,13 @@
 //! Pure decisions: values in, an enum out, and `now` is an argument.
 
+pub mod associate;
 pub mod budget;
 pub mod decide;
 pub mod decision;
 pub mod entitlement;
 pub mod evidence;
 pub mod hindsight;
+pub mod invalidation;
 pub mod money;
 pub mod pricing;
 pub mod refresh;

@@ -19,6 +19,10 @@ pub enum Billable {
     FirstTouch,
     /// A check of one number of a refresh.
     Refresh,
+    /// The check of one number that is put under monitoring.
+    Associate,
+    /// One number handed over for remediation.
+    Remediation,
 }
 
 /// A text that names no billable operation.
@@ -29,6 +33,14 @@ pub struct NotBillable;
 impl Billable {
     /// Every operation, in the order in which reports show them.
     pub const ALL: &[Self] = Self::VARIANTS;
+
+    /// Whether it is a check of a number, whose data shows afterwards that it was carried out.
+    pub const fn is_check(self) -> bool {
+        match self {
+            Self::Fresh | Self::FirstTouch | Self::Refresh | Self::Associate => true,
+            Self::Remediation => false,
+        }
+    }
 
     /// Its name in budgets, logs, metrics and the ledger.
     pub fn as_str(self) -> &'static str {
@@ -72,7 +84,8 @@ impl PriceList {
     /// The price of one such operation on one number.
     pub const fn price(&self, operation: Billable) -> Usd {
         match operation {
-            Billable::Fresh | Billable::FirstTouch | Billable::Refresh => self.check,
+            Billable::Fresh | Billable::FirstTouch | Billable::Refresh | Billable::Associate => self.check,
+            Billable::Remediation => self.remediation,
         }
     }
 }
@@ -96,6 +109,7 @@ mod tests {
         assert_eq!(prices.price(Billable::Fresh).to_string(), "0.10");
         assert_eq!(prices.price(Billable::FirstTouch).to_string(), "0.10");
         assert_eq!(prices.price(Billable::Refresh).to_string(), "0.10");
+        assert_eq!(prices.price(Billable::Remediation).to_string(), "1.00");
         assert_eq!((prices.remediation.to_string(), prices.monitoring.to_string()), ("1.00".to_owned(), "100.00".to_owned()));
         let prices: PriceList = toml::from_str("check = \"0.125\"").expect("a price");
         assert_eq!(prices.price(Billable::Fresh).to_string(), "0.125");

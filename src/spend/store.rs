@@ -239,14 +239,14 @@ pub(super) fn insert_correction(connection: &Connection, id: HoldId, amount: Usd
         .map(drop)
 }
 
-/// The charges whose end posted money at or after `since` and was not taken back, oldest end first.
+/// The charges for checks whose end posted money at or after `since` and was not taken back, oldest end first.
 pub(super) fn recent(connection: &Connection, since: Timestamp) -> rusqlite::Result<Vec<Posted>> {
     connection
         .prepare(
             "SELECT charge.id, enterprise, number, held_at_us,
                     kind = 'settled' OR EXISTS (SELECT 1 FROM entry AS other WHERE other.charge = charge.id AND other.kind = 'corrected')
              FROM entry JOIN charge ON charge.id = entry.charge
-             WHERE at_us >= ? AND kind IN ('settled', 'assumed')
+             WHERE at_us >= ? AND kind IN ('settled', 'assumed') AND operation <> 'remediation'
                AND (SELECT sum(amount_micros) FROM entry AS other WHERE other.charge = charge.id) > 0
              ORDER BY at_us, seq",
         )?

@@ -130,6 +130,8 @@ pub struct Route<'p> {
     pub enterprise: Option<&'p str>,
     /// The number in the path.
     pub number: Option<&'p str>,
+    /// Another id at the path's end.
+    pub id: Option<&'p str>,
 }
 
 /// Why a method and path lead nowhere.
@@ -172,7 +174,7 @@ pub fn route<'p, S: AsRef<str>>(method: &Method, path: &'p [S]) -> Result<Route<
         return Err(if methods.is_empty() { NoRoute::Path } else { NoRoute::Method(methods) });
     };
     let part = |wanted: Piece| shape.iter().position(|piece| *piece == wanted).map(|at| path[at].as_ref());
-    Ok(Route { operation: *operation, price: *price, enterprise: part(Enterprise), number: part(Number) })
+    Ok(Route { operation: *operation, price: *price, enterprise: part(Enterprise), number: part(Number), id: part(Id) })
 }
 
 #[cfg(test)]

@@ -81,6 +81,41 @@ pub fn enterprises(body: &[u8]) -> Result<Vec<EnterpriseId>, NotARecord> {
     Ok(list.data.into_iter().map(|enterprise| enterprise.id).collect())
 }
 
+/// Reads a list of enterprises: the id of each, with its bytes.
+pub fn enterprise_items(body: &[u8]) -> Result<Vec<(EnterpriseId, &str)>, NotARecord> {
+    #[derive(Deserialize)]
+    struct Enterprise {
+        id: EnterpriseId,
+    }
+    let list: Document<Vec<&RawValue>> = serde_json::from_slice(body)?;
+    let item = |raw: &'_ RawValue| serde_json::from_str(raw.get()).map(|Enterprise { id }| id);
+    list.data.into_iter().map(|raw| Ok((item(raw)?, raw.get()))).collect()
+}
+
+/// The record in `{"data": record}`, as its bytes.
+pub fn inner(body: &[u8]) -> Option<&str> {
+    let document: Document<&RawValue> = serde_json::from_slice(body).ok()?;
+    Some(document.data.get())
+}
+
+/// What any record may say of whom it belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Owner {
+    /// Its own id.
+    #[serde(default)]
+    pub id: Option<String>,
+    /// Its enterprise.
+    #[serde(default)]
+    pub enterprise_id: Option<EnterpriseId>,
+}
+
+/// Reads of any answer, `{"data": record}` or `{"data": [record, …]}`, to whom its records belong.
+pub fn whose(body: &[u8]) -> Result<Vec<Owner>, NotARecord> {
+    let answer: Document<&RawValue> = serde_json::from_slice(body)?;
+    let raw = answer.data.get();
+    Ok(if raw.starts_with('[') { serde_json::from_str(raw)? } else { vec![serde_json::from_str(raw)?] })
+}
+
 /// What a refresh says of one number.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Refreshed {

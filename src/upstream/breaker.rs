@@ -13,12 +13,12 @@ use crate::clock::Clock;
 /// A pause does not double beyond this.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
-/// Whether a request may cost money.
+/// Whether a request may be sent to see whether the upstream answers again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Errand {
-    /// It cannot.
+    /// A read that cannot cost anything: it may.
     Free,
-    /// It may.
+    /// What may cost money or change something: it may not.
     Billable,
 }
 

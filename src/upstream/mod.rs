@@ -110,17 +110,34 @@ pub struct Message {
     path_and_query: String,
     /// JSON, or nothing.
     body: Bytes,
+    accept: HeaderValue,
 }
 
 impl Message {
     /// Reads a path.
     pub fn get(path_and_query: impl Into<String>) -> Self {
-        Self { method: Method::GET, path_and_query: path_and_query.into(), body: Bytes::new() }
+        Self::new(Method::GET, path_and_query, Bytes::new())
     }
 
     /// Posts JSON to a path.
     pub fn post(path_and_query: impl Into<String>, json: impl Into<Bytes>) -> Self {
-        Self { method: Method::POST, path_and_query: path_and_query.into(), body: json.into() }
+        Self::new(Method::POST, path_and_query, json)
+    }
+
+    /// Any method on a path, with JSON or nothing.
+    pub fn new(method: Method, path_and_query: impl Into<String>, json: impl Into<Bytes>) -> Self {
+        Self { method, path_and_query: path_and_query.into(), body: json.into(), accept: HeaderValue::from_static("application/json") }
+    }
+
+    /// Whether it deletes something.
+    pub fn is_delete(&self) -> bool {
+        self.method == Method::DELETE
+    }
+
+    /// The same, to be answered with a PDF, or with an error in JSON.
+    #[must_use]
+    pub fn for_pdf(self) -> Self {
+        Self { accept: HeaderValue::from_static("application/pdf, application/json;q=0.5"), ..self }
     }
 }
 
@@ -312,7 +329,7 @@ impl Client {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
         headers.insert(AUTHORIZATION, context.credential.value().clone());
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        headers.insert(ACCEPT, message.accept.clone());
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("reputation-gateway/", env!("CARGO_PKG_VERSION"))));
         headers.insert(VIA, HeaderValue::from_static("1.1 reputation-gateway"));

@@ -4,5 +4,6 @@ pub mod authority;
 pub mod body;
 pub mod directives;
 pub mod encoding;
+pub mod json;
 pub mod problem;
 pub mod target;

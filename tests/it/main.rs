@@ -1,5 +1,7 @@
 //! What must hold for the project as a whole, in one binary.
 
+mod account;
+mod associate;
 mod budgets;
 mod callers;
 mod care;
@@ -17,7 +19,9 @@ mod paths;
 mod process;
 mod reads;
 mod refresh;
+mod remediation;
 mod telemetry;
 mod tidy;
 mod tls;
 mod wire;
+mod writes;

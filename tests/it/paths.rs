@@ -198,17 +198,12 @@ async fn an_operation_that_is_not_carried_never_reaches_the_upstream() {
     let scoped = format!("/v2/enterprises/{ENTERPRISE}/reputation");
     let one = format!("/numbers/{UNCHECKED}");
     for (method, path, body) in [
-        (Method::POST, format!("{scoped}/numbers"), r#"{"phone_numbers":["+12025550000"]}"#),
-        (Method::POST, format!("{scoped}/remediation"), r#"{"phone_numbers":["+12025550000"]}"#),
         (Method::POST, scoped.clone(), r#"{"check_frequency":"daily"}"#),
         (Method::PATCH, format!("{scoped}/frequency"), r#"{"check_frequency":"daily"}"#),
-        (Method::DELETE, format!("{scoped}{one}"), ""),
-        (Method::DELETE, format!("/v2/reputation{one}"), ""),
-        (Method::DELETE, scoped.clone(), ""),
-        (Method::GET, scoped.clone(), ""),
         (Method::GET, format!("{scoped}{one}/ownership"), ""),
-        (Method::GET, "/v2/enterprises".to_owned(), ""),
-        (Method::POST, "/v2/terms_of_service/number_reputation/agree".to_owned(), "{}"),
+        (Method::POST, format!("{scoped}{one}/ownership_confirm"), "{}"),
+        (Method::PATCH, format!("{scoped}/webhook"), "{}"),
+        (Method::POST, format!("{scoped}/external_verification"), "{}"),
     ] {
         let answer = world.ask(&path).method(method.clone()).body(body).send().await;
         is_refusal(&answer, 403, "operation_not_permitted", &format!("{method} {path}"));

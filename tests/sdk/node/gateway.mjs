@@ -23,7 +23,7 @@ const PATIENCE_MS = 30_000;
 
 const READY = /^ready listen=(\S+) admin=(\S+) sandbox=(\S+)\n$/;
 
-/** A running gateway: `dialer` may ask for fresh data and refreshes, `reader` may not. */
+/** A running gateway: `dialer` may do all there is, `reader` only read. */
 export class Gateway {
   static async start({ budgetUsd = "100.00" } = {}) {
     const gateway = new Gateway(mkdtempSync(join(tmpdir(), "reputation-gateway-")));
@@ -71,7 +71,7 @@ mode = "keys"
 [[caller]]
 name = "dialer"
 key_sha256 = "${digest("dialer")}"
-allow = ["fresh", "refresh"]
+allow = ["fresh", "refresh", "associate", "remediation", "enable", "enterprises"]
 
 [[caller]]
 name = "reader"

@@ -228,6 +228,68 @@ describe("with a budget that is not reached", () => {
     await assertCharged(gateway, 0);
   });
 
+  const READS = {
+    settings: (api) => api.enterprises.reputation.retrieve(ENTERPRISE),
+    remediations: (api) => api.enterprises.reputation.remediation.list(ENTERPRISE),
+    terms: (api) => api.termsOfService.retrieveStatus({ product_type: "number_reputation" }),
+    enterprises: (api) => api.enterprises.list(),
+    enterprise: (api) => api.enterprises.retrieve(ENTERPRISE),
+  };
+  for (const [name, read] of Object.entries(READS)) {
+    test(`a free read passes, ${name}`, async () => {
+      const { api } = connect(gateway, { key: gateway.keys.reader });
+      assert.deepEqual((await ask(read(api))).word, ["passed", "no", 0]);
+      await assertCharged(gateway, 0);
+    });
+  }
+
+  const WRITES = {
+    agree: (api) => api.termsOfService.numberReputation.agree(),
+    "replace the letter": (api) => api.enterprises.reputation.loa.update(ENTERPRISE, { loa_document_id: "doc-1" }),
+    create: (api) => api.enterprises.create({ legal_name: "Acme Inc." }),
+    change: (api) => api.enterprises.update(ENTERPRISE, { legal_name: "Other" }),
+    remove: (api) => api.enterprises.reputation.numbers.disassociate(neverChecked(0), { enterprise_id: ENTERPRISE }),
+    "remove, simplified": (api) => api.reputation.numbers.delete(neverChecked(1)),
+    disable: (api) => api.enterprises.reputation.disable(ENTERPRISE),
+    delete: (api) => api.enterprises.delete(ENTERPRISE),
+  };
+  for (const [name, write] of Object.entries(WRITES)) {
+    test(`a free write passes with its permission and only then, ${name}`, async () => {
+      assert.deepEqual((await ask(write(connect(gateway).api))).word, ["passed", "no", 0]);
+      const { api, attempts } = connect(gateway, { key: gateway.keys.reader });
+      await refused(write(api), Telnyx.PermissionDeniedError);
+      assert.equal(attempts.length, 1);
+      await assertCharged(gateway, 0);
+    });
+  }
+
+  test("a letter of authorisation is a PDF", async () => {
+    const letter = await connect(gateway).api.enterprises.reputation.loa.render(ENTERPRISE, {});
+    assert.match(await letter.text(), /^%PDF-/);
+  });
+
+  test("numbers are associated, read and removed", async () => {
+    const { api } = connect(gateway);
+    const numbers = ["+13125550000", "+13125550001"];
+    const added = await ask(api.enterprises.reputation.numbers.associate(ENTERPRISE, { phone_numbers: numbers }));
+    assert.deepEqual(added.word, ["billed", "yes", 0.2]);
+    assert.deepEqual(added.body.data.map((record) => record.phone_number), numbers);
+    assert.equal((await ask(simplified(api, numbers[0]))).decision, "hit");
+    await api.reputation.numbers.delete(numbers[0]);
+    await refused(simplified(api, numbers[0]), Telnyx.NotFoundError);
+    await assertCharged(gateway, 2);
+  });
+
+  test("a remediation is a dollar a number", async () => {
+    const { api } = connect(gateway);
+    const order = { phone_numbers: [STORED, neverChecked(0)], call_purpose: "appointments" };
+    const ordered = await ask(api.enterprises.reputation.remediation.create(ENTERPRISE, order));
+    assert.deepEqual(ordered.word, ["billed", "yes", 2]);
+    const read = await api.enterprises.reputation.remediation.retrieve(ordered.body.data.id, { enterprise_id: ENTERPRISE });
+    assert.equal(read.data.phone_numbers_count, 2);
+    assert.equal((await gateway.charges()).total_usd, "2.00");
+  });
+
   test("the metrics account for every cent", async () => {
     const { api } = connect(gateway);
     for (const index of [8, 9, 10]) await simplified(api, neverChecked(index), { fresh: true });
