@@ -163,6 +163,8 @@ async fn a_write_that_was_refused_or_not_sent_forgets_nothing() {
         assert_eq!(world.remove(STORED).await.outcome(), (status, "upstream_error"));
         assert_eq!(world.read(STORED).await.outcome(), (200, "hit"));
     }
+    // What the 429 told the gateway to wait for is over.
+    world.turn(60 * SECOND);
     world.cut_upstream().await;
     let unsent = world.write(Method::DELETE, &scoped("/reputation"), "").await;
     assert_eq!((unsent.outcome(), unsent.code().as_str()), ((502, "upstream_error"), "upstream_unreachable"));
