@@ -77,8 +77,16 @@ pub(super) struct Disk {
     journal: Option<Identity>,
     /// Whether the file may be made: not if there was one, which whoever mends it may have put aside for a moment.
     may_create: bool,
-    /// Keeps other processes out. Last, so that it is let go after the connection.
-    lock: Option<File>,
+    /// Last, so that it is let go after the connection.
+    lock: Option<Lock>,
+}
+
+/// Keeps other processes out, as long as its file stays open. The kernel lets go when this process ends.
+#[derive(Debug)]
+struct Lock {
+    path: PathBuf,
+    identity: Option<Identity>,
+    _file: File,
 }
 
 impl Disk {
@@ -90,7 +98,11 @@ impl Disk {
     /// The connection, opened if it is not.
     pub(super) fn connection(&mut self) -> Result<&mut Connection, OpenFailure> {
         if let Place::File(path) = &self.place {
-            self.lock = Some(lock(path, self.lock.take())?);
+            // A lock on a file that somebody removed keeps nobody out.
+            if !self.lock.as_ref().is_some_and(Lock::holds) {
+                self.lock = None;
+                self.lock = Some(Lock::take(path)?);
+            }
             if self.identity.is_some() && identity(path) != self.identity {
                 return Err(OpenFailure::Replaced);
             }
@@ -131,22 +143,24 @@ fn identity(path: &Path) -> Option<Identity> {
     std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
 }
 
-/// Keeps other processes out, as long as the file that is returned stays open. The kernel lets go when this process ends. A lock on a
-/// file that somebody removed keeps nobody out, so it is taken anew. It is that of the file itself, whatever links lead to it.
-fn lock(path: &Path, held: Option<File>) -> Result<File, OpenFailure> {
-    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
-    if directory.is_some_and(|directory| !directory.exists()) {
-        return Err(OpenFailure::NoDirectory);
+impl Lock {
+    /// The lock of the file itself, whatever links lead to it.
+    fn take(ledger: &Path) -> Result<Self, OpenFailure> {
+        let directory = ledger.parent().filter(|directory| !directory.as_os_str().is_empty());
+        if directory.is_some_and(|directory| !directory.exists()) {
+            return Err(OpenFailure::NoDirectory);
+        }
+        let path = beside(&ledger.canonicalize().unwrap_or_else(|_| ledger.to_owned()), ".lock");
+        let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(OpenFailure::Lock)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { identity: file.metadata().ok().map(|file| (file.dev(), file.ino())), path, _file: file }),
+            Err(TryLockError::WouldBlock) => Err(OpenFailure::InUse),
+            Err(TryLockError::Error(error)) => Err(OpenFailure::Lock(error)),
+        }
     }
-    let name = beside(&path.canonicalize().unwrap_or_else(|_| path.to_owned()), ".lock");
-    let is_there = |held: &File| held.metadata().is_ok_and(|held| identity(&name) == Some((held.dev(), held.ino())));
-    if let Some(held) = held.filter(is_there) {
-        return Ok(held);
-    }
-    let file = File::options().create(true).truncate(false).write(true).open(&name).map_err(OpenFailure::Lock)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenFailure::InUse),
-        Err(TryLockError::Error(error)) => Err(OpenFailure::Lock(error)),
+
+    /// Whether the file that is locked is still the one that others would lock.
+    fn holds(&self) -> bool {
+        self.identity.is_some() && identity(&self.path) == self.identity
     }
 }
