@@ -251,6 +251,7 @@ mod tests {
             (format!("{keys}[server]\nhttp2_max_frame_size = \"16MiB\"\n"), "server.http2_max_frame_size"),
             (format!("{keys}[server]\ntls = {{ certificate = \"none.crt\", private_key = \"none.key\" }}\n"), "server.tls.certificate"),
             (format!("{keys}[ledger]\nretention = \"31d\"\n"), "ledger.retention"),
+            (format!("{keys}[cache]\nnull_ttl = \"60d\"\n[ledger]\nretention = \"40d\"\n"), "ledger.retention"),
             (format!("{keys}[[budget]]\nname = \"x\"\nlimit = \"1.00\"\nwindow = \"day\"\ncaller = \"nobody\"\n"), "budget.caller"),
         ] {
             assert!(refused(&text).contains(&key.to_owned()), "{key} is let through in\n{text}");
