@@ -178,7 +178,7 @@ impl Gateway {
         self.settle_all(ends).await;
         for (sent, verdict) in sent.iter().zip(&sale.verdicts) {
             if verdict.billing == Billing::Unknown {
-                self.leave_open(sent, verdict.said.is_some(), context);
+                self.leave_open(sent, order.billable, verdict.said.is_some(), context);
             }
             self.remember(sent, verdict.billing);
         }

@@ -184,7 +184,7 @@ impl Recall {
             self.calls.paid(key, sent);
         } else {
             self.calls.unknown(key, sent);
-            self.pending.add(key, Call::recalled(posted.id, sent), sent + self.effect, None);
+            self.pending.add(key, Call::counted(posted.id, sent), sent + self.effect, None);
         }
     }
 }

@@ -161,8 +161,12 @@ impl Gateway {
     }
 
     /// Leaves a call whose hold was assumed to later looks. `failed`: the upstream said that it failed for this number.
-    pub(super) fn leave_open(&self, sent: &Sent, failed: bool, context: &Context) {
-        let call = Call::new(sent.hold, sent.at, failed);
+    pub(super) fn leave_open(&self, sent: &Sent, operation: Billable, failed: bool, context: &Context) {
+        let call = match operation {
+            // Its number is listed once it was carried out, and may be without data for a while.
+            Billable::Associate => Call::counted(sent.hold, sent.at),
+            _ => Call::new(sent.hold, sent.at, failed),
+        };
         self.0.pending.add(sent.key, call, sent.at + self.0.rules.effect, Some(context.credential.clone()));
     }
 

@@ -95,7 +95,7 @@ impl Gateway {
         self.count_upstream(Operation::Retrieve, verdict.billing, self.0.clock.elapsed().saturating_sub(sent.at));
         self.settle(hold, verdict.billing, verdict.why).await;
         if verdict.billing == Billing::Unknown {
-            self.leave_open(&sent, false, &ask.context);
+            self.leave_open(&sent, operation, false, &ask.context);
         }
         let end = match verdict.result {
             Ok(content) => self.keep_answer(ask, operation, verdict.billing, content, sent.at),

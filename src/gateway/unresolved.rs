@@ -68,7 +68,8 @@ struct Number {
 pub(super) struct Call {
     hold: HoldId,
     sent: Duration,
-    is_recalled: bool,
+    /// Whether it counts whatever a look finds.
+    counts: bool,
     is_overtaken: bool,
     left_nothing: bool,
     failed: bool,
@@ -79,12 +80,12 @@ pub(super) struct Call {
 impl Call {
     /// A call that was sent at `sent` (monotonic). `failed`: the upstream said that it failed for this number.
     pub(super) const fn new(hold: HoldId, sent: Duration, failed: bool) -> Self {
-        Self { hold, sent, is_recalled: false, is_overtaken: false, left_nothing: false, failed, resolved: None }
+        Self { hold, sent, counts: false, is_overtaken: false, left_nothing: false, failed, resolved: None }
     }
 
-    /// One that a former run sent: when, only the wall clock tells.
-    pub(super) const fn recalled(hold: HoldId, sent: Duration) -> Self {
-        Self { is_recalled: true, ..Self::new(hold, sent, false) }
+    /// One that looks may confirm and never take back.
+    pub(super) const fn counted(hold: HoldId, sent: Duration) -> Self {
+        Self { counts: true, ..Self::new(hold, sent, false) }
     }
 
     /// Weighs a look that began and ended at these moments.
@@ -93,10 +94,9 @@ impl Call {
         if self.resolved.is_some() || begun < self.sent {
             return self.resolved;
         }
-        let Self { is_recalled, is_overtaken, left_nothing, failed, .. } = *self;
+        let Self { counts, is_overtaken, left_nothing, failed, .. } = *self;
         let is_over = begun.saturating_sub(self.sent) >= effect;
-        let trace =
-            trace(Unresolved { age: ended.saturating_sub(self.sent), is_over, is_recalled, is_overtaken, left_nothing, failed }, look);
+        let trace = trace(Unresolved { age: ended.saturating_sub(self.sent), is_over, counts, is_overtaken, left_nothing, failed }, look);
         self.left_nothing |= trace == Trace::Nothing;
         self.resolved = trace.why().map(|_| trace);
         self.resolved

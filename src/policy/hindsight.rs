@@ -6,7 +6,8 @@
 //! data shows that the earlier one, which left none, was not carried out.
 //!
 //! What would take money back has to be proved by ages that no clock was set in between. So nothing is taken back of a
-//! call of a former run, whose age is known by the wall clock only.
+//! call of a former run, whose age is known by the wall clock only. Nor of an association: that the number is listed shows that it
+//! was carried out, and its check may come later.
 
 use std::time::Duration;
 
@@ -26,8 +27,8 @@ pub struct Unresolved {
     pub age: Duration,
     /// Whether the look began only after the call could no longer take effect.
     pub is_over: bool,
-    /// Whether it was sent by a former run.
-    pub is_recalled: bool,
+    /// Whether it counts whatever a look finds: a look may only confirm it.
+    pub counts: bool,
     /// Whether a later call for the number was billed, so that young data may be that one's.
     pub is_overtaken: bool,
     /// Whether an earlier look, begun after the call could still take effect, found the number without data.
@@ -55,7 +56,7 @@ pub enum Trace {
 
 /// Judges one look.
 pub fn trace(call: Unresolved, look: Probe) -> Trace {
-    let may_take_back = !call.is_recalled;
+    let may_take_back = !call.counts;
     match look {
         Probe::Null if call.is_over => Trace::Nothing,
         Probe::Data(Some(age)) if age > call.age + CLOCK_TOLERANCE => {
@@ -106,15 +107,15 @@ mod tests {
     /// A call of this run, long enough ago or not.
     fn call(age: Duration) -> Unresolved {
         let is_over = age >= LEAST_EFFECT;
-        Unresolved { age, is_over, is_recalled: false, is_overtaken: false, left_nothing: false, failed: false }
+        Unresolved { age, is_over, counts: false, is_overtaken: false, left_nothing: false, failed: false }
     }
 
     #[test]
     fn data_as_young_as_the_call_shows_that_it_was_billed_at_any_time() {
         for age in [Duration::ZERO, MINUTE, 90 * MINUTE] {
             for data in [Duration::ZERO, age, age + CLOCK_TOLERANCE] {
-                for is_recalled in [false, true] {
-                    let call = Unresolved { is_recalled, ..call(age) };
+                for counts in [false, true] {
+                    let call = Unresolved { counts, ..call(age) };
                     assert_eq!(trace(call, Probe::Data(Some(data))), Trace::Billed, "{call:?} {data:?}");
                 }
             }
@@ -147,14 +148,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_taken_back_of_a_call_whose_age_the_wall_clock_tells() {
+    fn nothing_is_taken_back_of_a_call_that_counts_whatever_a_look_finds() {
         for left_nothing in [false, true] {
-            let recalled = Unresolved { is_recalled: true, left_nothing, failed: true, ..call(5 * MINUTE) };
+            let counted = Unresolved { counts: true, left_nothing, failed: true, ..call(5 * MINUTE) };
             for look in [Probe::Data(Some(90 * MINUTE)), Probe::Null, Probe::Missing] {
-                assert!(!matches!(trace(recalled, look), Trace::Untouched | Trace::NoNumber), "{look:?}");
+                assert!(!matches!(trace(counted, look), Trace::Untouched | Trace::NoNumber), "{look:?}");
             }
         }
-        let left = Unresolved { is_recalled: true, left_nothing: true, ..call(5 * MINUTE) };
+        let left = Unresolved { counts: true, left_nothing: true, ..call(5 * MINUTE) };
         assert_eq!(trace(left, Probe::Data(Some(MINUTE))), Trace::Silent);
     }
 
