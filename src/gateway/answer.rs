@@ -201,11 +201,11 @@ fn json(status: StatusCode, body: Bytes) -> Response<Body> {
 
 /// A page as its client wants it. It has no validator, which would have to tell the encodings apart.
 fn encoded(page: &Encodable, request: &HeaderMap) -> Response<Body> {
-    let gzip = page.gzip_for(request);
-    let is_gzip = gzip.is_some();
-    let mut response = json(StatusCode::OK, gzip.unwrap_or_else(|| page.plain().clone()));
-    if is_gzip {
-        response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    let packed = page.packed_for(request);
+    let coding = packed.as_ref().map(|(coding, _)| *coding);
+    let mut response = json(StatusCode::OK, packed.map_or_else(|| page.plain().clone(), |(_, packed)| packed));
+    if let Some(coding) = coding {
+        response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static(coding.as_str()));
     }
     if page.varies() {
         response.headers_mut().insert(VARY, ACCEPT_ENCODING.into());

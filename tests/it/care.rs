@@ -188,14 +188,20 @@ async fn a_long_page_is_packed_for_who_accepts_that_and_a_record_never_is() {
     let asking = |path: &str, codings: &str| world.ask(path).header("accept-encoding", codings).send();
     let plain = world.ask(path).send().await;
     assert_eq!((plain.header("vary"), plain.header("content-encoding")), ("accept-encoding", ""));
-    let packed = asking(path, "gzip, deflate").await;
-    assert_eq!(packed.outcome(), (200, "hit"), "both are one copy");
-    assert_eq!((packed.header("vary"), packed.header("content-encoding")), ("accept-encoding", "gzip"));
-    assert_eq!(packed.header("content-length"), packed.body.len().to_string());
-    let mut unpacked = Vec::new();
-    GzDecoder::new(&packed.body[..]).read_to_end(&mut unpacked).expect("gzip");
-    assert!(unpacked == plain.body && packed.body.len() * 2 < plain.body.len());
-    for codings in ["gzip;q=0", "br", "identity"] {
+    for (codings, coding) in [("gzip, deflate", "gzip"), ("gzip, deflate, br", "br")] {
+        let packed = asking(path, codings).await;
+        assert_eq!(packed.outcome(), (200, "hit"), "all are one copy");
+        assert_eq!((packed.header("vary"), packed.header("content-encoding")), ("accept-encoding", coding));
+        assert_eq!(packed.header("content-length"), packed.body.len().to_string());
+        let mut unpacked = Vec::new();
+        let mut reader: Box<dyn Read> = match coding {
+            "br" => Box::new(brotli::Decompressor::new(&packed.body[..], 4096)),
+            _ => Box::new(GzDecoder::new(&packed.body[..])),
+        };
+        reader.read_to_end(&mut unpacked).expect("it is packed so");
+        assert!(unpacked == plain.body && packed.body.len() * 2 < plain.body.len(), "{coding}");
+    }
+    for codings in ["gzip;q=0", "deflate", "identity"] {
         let refused = asking(path, codings).await;
         assert_eq!((refused.header("vary"), &refused.body), ("accept-encoding", &plain.body), "{codings}");
     }
