@@ -298,7 +298,7 @@ fn said(billable: Billable, body: &[u8], asks: &[Ask]) -> Option<Vec<Option<Refr
             let own = items.iter().all(|item| asks.iter().any(|ask| is(ask, item)));
             own.then(|| asks.iter().map(|ask| items.iter().any(|item| is(ask, item)).then(|| done(ask))).collect())
         }
-        Billable::Remediation => {
+        Billable::Remediation | Billable::Enable | Billable::Frequency | Billable::Unpublished => {
             let whose = record::whose(body).ok()?;
             let own = whose.iter().all(|owner| owner.enterprise_id.is_none_or(|owner| owner == asks[0].key.enterprise));
             own.then(|| asks.iter().map(|ask| Some(done(ask))).collect())

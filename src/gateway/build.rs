@@ -179,7 +179,8 @@ impl Recall {
     fn take(&self, posted: &Posted) {
         let ago = self.clock.now().duration_since(posted.held_at).try_into().unwrap_or_default();
         let sent = self.clock.elapsed().saturating_sub(ago);
-        let key = Key { partition: Partition::SHARED, enterprise: posted.enterprise, number: posted.number };
+        let Some(number) = posted.number else { return };
+        let key = Key { partition: Partition::SHARED, enterprise: posted.enterprise, number };
         if posted.is_known {
             self.calls.paid(key, sent);
         } else {

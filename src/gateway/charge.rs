@@ -100,7 +100,7 @@ impl Gateway {
             request_id: ask.context.request_id.to_str().unwrap_or_default().to_owned(),
             caller: ask.caller.name.clone(),
             enterprise: ask.key.enterprise,
-            number: ask.key.number,
+            number: Some(ask.key.number),
             operation,
             price: self.0.rules.prices.price(operation),
         }
