@@ -43,7 +43,7 @@ async fn hold(ledger: &Ledger) -> Hold {
         request_id: "01a1fd9d5dcf779c9bdeb50a18e84c22".to_owned(),
         caller: "dialer".into(),
         enterprise: "6a09cdc3-8948-47f0-aa62-74ac943d6c58".parse().expect("a UUID"),
-        number: "+12025550000".parse().expect("E.164"),
+        number: Some("+12025550000".parse().expect("E.164")),
         operation: Billable::Fresh,
         price: "0.10".parse().expect("an amount"),
     };

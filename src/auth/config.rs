@@ -57,10 +57,12 @@ pub enum Permission {
     Associate,
     /// Order remediations.
     Remediation,
-    /// Enable and disable monitoring, with what that takes: the letter of authorisation and the terms.
+    /// Enable and disable monitoring, with what that takes: the letter of authorisation, the webhook and the terms.
     Enable,
     /// Set how often Telnyx checks all numbers by itself.
     Frequency,
+    /// Read and confirm who owns numbers, and verify those hosted elsewhere.
+    Ownership,
     /// Create, change and delete enterprises.
     Enterprises,
 }

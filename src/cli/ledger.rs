@@ -45,9 +45,9 @@ Columns:
   why          that entry's reason
   request_id   the request that caused it, as in the log and in the answer's x-request-id
   caller       who asked
-  enterprise   whose number it is
-  number       in E.164
-  operation    fresh, first_touch, refresh, associate, remediation
+  enterprise   for which enterprise
+  number       in E.164; empty (null in JSON lines) where it is for the enterprise as a whole
+  operation    fresh, first_touch, refresh, associate, remediation, enable, frequency, unpublished
   price_usd    what was held
   posted_usd   what it counts for: the sum of its entries")]
     Export {
@@ -72,12 +72,13 @@ Columns:
     #[command(after_help = "\
 The bill is a CSV file in UTF-8. Its first line names the columns, in any order; others are passed over:
   time        when the call was made, RFC 3339: 2026-11-01T08:30:00Z
-  number      in E.164: +16035551234
-  operation   fresh, first_touch, refresh, associate, remediation, or empty where the bill does not say
+  number      in E.164: +16035551234; empty for enable, or unpublished without one
+  operation   fresh, first_touch, refresh, associate, remediation, enable, unpublished, or empty where the bill does not say
   cost        dollars: 0.10
 
 Days are days of UTC. A charge belongs to the day on which its call was made. Compared are the days of the bill from its first to its last, \
-or what --since and --until say. drift = posted - billed. The result is recorded in the ledger and shows in the gateway's metrics.")]
+or what --since and --until say. What has no number is compared by operation. Schedules are left out: the ledger has a month's price \
+for one, and a bill its runs; leave those out of the bill, or give them the operation frequency. drift = posted - billed. The result is recorded in the ledger and shows in the gateway's metrics.")]
     Reconcile {
         /// The bill; - is standard input.
         bill: PathBuf,
@@ -257,7 +258,8 @@ fn reconcile(file: &LedgerFile, bill: &Path, span: Span, json: bool) -> Result<b
 }
 
 fn reconciled(found: &Reconciliation) -> String {
-    let Reconciliation { first_day, last_day, billed_rows, other_rows, charges, held, posted, billed, drift, drifts } = found;
+    let Reconciliation { first_day, last_day, billed_rows, other_rows, schedule_rows, charges, schedules, held, .. } = found;
+    let Reconciliation { posted, billed, drift, drifts, .. } = found;
     let line = |day: &str, number: &str, dollars: [&str; 3]| {
         let dollars = dollars.map(|amount| format!("{amount:>12}")).join("  ");
         format!("{day:<10}  {number:<16}  {dollars}")
@@ -268,7 +270,9 @@ fn reconciled(found: &Reconciliation) -> String {
     }
     for drift in drifts.iter().take(SHOWN) {
         let [posted, billed, difference] = [drift.posted, drift.billed, drift.difference].map(|amount| amount.to_string());
-        lines.push(line(&drift.day.to_string(), &drift.number.to_string(), [&posted, &billed, &difference]));
+        let operation = drift.operation.map(|operation| operation.to_string());
+        let about = drift.number.map(|number| number.to_string()).or(operation).unwrap_or_default();
+        lines.push(line(&drift.day.to_string(), &about, [&posted, &billed, &difference]));
     }
     if drifts.len() > SHOWN {
         lines.push(format!("and {} more; --json has them all", drifts.len() - SHOWN));
@@ -276,6 +280,9 @@ fn reconciled(found: &Reconciliation) -> String {
     lines.push(format!("{first_day} to {last_day}: {charges} charges, ${posted} posted; {billed_rows} rows, ${billed} billed"));
     if *other_rows > 0 {
         lines.push(format!("rows of the bill outside that time: {other_rows}"));
+    }
+    if *schedules + *schedule_rows > 0 {
+        lines.push(format!("left out, being of schedules: {schedules} charges, {schedule_rows} rows of the bill"));
     }
     if *held > 0 {
         lines.push(format!("calls under way, which post nothing yet: {held}"));

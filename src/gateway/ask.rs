@@ -15,7 +15,7 @@ use super::refusal;
 use crate::auth::Caller;
 use crate::cache::Key;
 use crate::policy::decide::Want;
-use crate::telnyx::{EnterpriseId, NotE164, PhoneNumber};
+use crate::telnyx::{CheckFrequency, EnterpriseId, NotAFrequency, NotE164, PhoneNumber};
 use crate::upstream::Context;
 use crate::wire::directives::Directives;
 use crate::wire::json;
@@ -114,6 +114,35 @@ pub(super) fn object(head: &Parts, body: &[u8], enterprise: Option<EnterpriseId>
         }
     }
     Ok(Some(object))
+}
+
+/// The schedule in the body of a change of it, in which there is nothing else.
+pub(super) fn frequency(head: &Parts, body: &[u8]) -> Refused<CheckFrequency> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Change {
+        check_frequency: Value,
+    }
+    check_type(head, CHECK_FREQUENCY)?;
+    let change: Change = serde_json::from_slice(body).map_err(|error| {
+        bad_parameter(CHECK_FREQUENCY, format!("the body is a JSON object with check_frequency and nothing else: {error}; {NotAFrequency}"))
+    })?;
+    check_frequency(&change.check_frequency)
+}
+
+/// What enabling takes: a letter of authorisation, and a schedule or none. All else in the body is Telnyx's to judge.
+pub(super) fn enabling(object: &Map<String, Value>) -> Refused<()> {
+    if !matches!(object.get("loa_document_id"), Some(Value::String(id)) if !id.is_empty()) {
+        return Err(bad_parameter("loa_document_id", "the body names the letter of authorisation: {\"loa_document_id\": \"…\"}"));
+    }
+    object.get(CHECK_FREQUENCY).map_or(Ok(()), |frequency| check_frequency(frequency).map(drop))
+}
+
+const CHECK_FREQUENCY: &str = "check_frequency";
+
+fn check_frequency(value: &Value) -> Refused<CheckFrequency> {
+    let named = value.as_str().and_then(|text| text.parse().ok());
+    named.ok_or_else(|| bad_parameter(CHECK_FREQUENCY, NotAFrequency.to_string()))
 }
 
 /// A media type without its parameters.

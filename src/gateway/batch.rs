@@ -4,7 +4,6 @@
 
 use serde_json::Value;
 
-use super::Gateway;
 use super::answer::{Answer, Bill, Content, Refused};
 use super::ask::Ask;
 use super::charge::{Denied, STOPPED};
@@ -13,6 +12,7 @@ use super::purchase::Landing;
 use super::refusal;
 use super::retrieve::Course;
 use super::visit::Visit;
+use super::{Gateway, Rules};
 use crate::cache::Key;
 use crate::flight::Lead;
 use crate::policy::decision::Decision;
@@ -59,6 +59,19 @@ pub(super) enum End {
     Denied(Denied),
     /// It failed.
     Failed(Failure),
+}
+
+impl End {
+    /// What a call that was not answered is refused with. `price`: all that it would have cost.
+    pub(super) fn refusal(&self, price: Usd, rules: &Rules) -> Option<Box<Answer>> {
+        match self {
+            Self::Denied(Denied::Limited(limited)) => Some(refusal::rate_limited(*limited)),
+            Self::Denied(Denied::Upstream(why)) => Some(refusal::failed(&Failure::NotSent(*why))),
+            Self::Denied(Denied::Hold(refused)) => Some(refusal::hold_refused(refused, price, rules)),
+            Self::Failed(failure) => Some(refusal::failed(failure)),
+            Self::Answered(_) => None,
+        }
+    }
 }
 
 /// What the call was for one number.
@@ -207,13 +220,7 @@ impl Gateway {
 
     /// The answer to a sale that was refused or failed as a whole.
     pub(super) fn refused(&self, sale: &Sale, price: Usd) -> Option<Box<Answer>> {
-        let refused = match &sale.end {
-            End::Denied(Denied::Limited(limited)) => refusal::rate_limited(*limited),
-            End::Denied(Denied::Upstream(why)) => refusal::failed(&Failure::NotSent(*why)),
-            End::Denied(Denied::Hold(refused)) => refusal::hold_refused(refused, sale.verdicts.iter().map(|_| price).sum(), &self.0.rules),
-            End::Failed(failure) => refusal::failed(failure),
-            End::Answered(_) => return None,
-        };
+        let refused = sale.end.refusal(sale.verdicts.iter().map(|_| price).sum(), &self.0.rules)?;
         Some(Box::new(Answer { bill: sale.bill(price), ..*refused }))
     }
 
@@ -303,7 +310,7 @@ fn said(billable: Billable, body: &[u8], asks: &[Ask]) -> Option<Vec<Option<Refr
             let own = whose.iter().all(|owner| owner.enterprise_id.is_none_or(|owner| owner == asks[0].key.enterprise));
             own.then(|| asks.iter().map(|ask| Some(done(ask))).collect())
         }
-        Billable::Refresh | Billable::Fresh | Billable::FirstTouch => {
+        _ => {
             let results = record::refreshed(body).ok()?;
             Some(asks.iter().map(|ask| said_of(ask.key.number, &results).cloned()).collect())
         }

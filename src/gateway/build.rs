@@ -7,6 +7,8 @@ use http::HeaderValue;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
+use super::enable::Enabling;
+use super::single::Monitoring;
 use super::unresolved::{Call, Pending};
 use super::{Gateway, Keys, Rules, Shared, enterprise};
 use crate::auth::{ANONYMOUS, Auth, Mode};
@@ -15,6 +17,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::flight::Flights;
 use crate::limit::{Limiter, Limits};
+use crate::policy::enable::Fate;
 use crate::policy::entitlement::Partition;
 use crate::policy::hindsight::LEAST_EFFECT;
 use crate::secret::{NoSecret, Secret};
@@ -60,9 +63,10 @@ impl Gateway {
             Mode::Forward => Duration::ZERO,
             Mode::Keys | Mode::Open => policy.memory(),
         };
-        let (calls, pending) = (PaidCalls::new(config.fresh.remembered_numbers), Pending::default());
+        let (calls, pending, monitoring) = (PaidCalls::new(config.fresh.remembered_numbers), Pending::default(), Monitoring::default());
         let effect = policy.unknown_window.max(LEAST_EFFECT).max(config.upstream.timeout.0 + AFTER_TIMEOUT);
-        let recall = Recall { calls: calls.clone(), pending: pending.clone(), clock: clock.clone(), effect };
+        let recall =
+            Recall { calls: calls.clone(), pending: pending.clone(), monitoring: monitoring.clone(), clock: clock.clone(), effect };
         let recall = Some(recall).filter(|_| config.auth.mode != Mode::Forward);
         let ledger = Ledger::open(&config.ledger, config.budget.clone(), memory, clock.clone(), observe(&metrics, recall))?;
         let rules = Rules {
@@ -93,6 +97,7 @@ impl Gateway {
             rules,
             looks: Flights::default(),
             purchases: Flights::default(),
+            monitoring,
             sole_enterprises: enterprise::no_soles_yet(),
             renewals: Arc::new(Semaphore::new((config.upstream.max_in_flight / RENEWALS).max(1))),
             tasks: TaskTracker::new(),
@@ -170,6 +175,7 @@ fn labels(config: &Config) -> Labels {
 struct Recall {
     calls: PaidCalls,
     pending: Pending,
+    monitoring: Monitoring,
     clock: Clock,
     /// How long a call may still take effect.
     effect: Duration,
@@ -179,7 +185,12 @@ impl Recall {
     fn take(&self, posted: &Posted) {
         let ago = self.clock.now().duration_since(posted.held_at).try_into().unwrap_or_default();
         let sent = self.clock.elapsed().saturating_sub(ago);
-        let key = Key { partition: Partition::SHARED, enterprise: posted.enterprise, number: posted.number };
+        let Some(number) = posted.number else {
+            let fate = if posted.is_known { Fate::Paid } else { Fate::Counted };
+            let enabling = Enabling { hold: posted.id, sent, fate };
+            return self.monitoring.enablings.insert((Partition::SHARED, posted.enterprise), enabling);
+        };
+        let key = Key { partition: Partition::SHARED, enterprise: posted.enterprise, number };
         if posted.is_known {
             self.calls.paid(key, sent);
         } else {

@@ -3,6 +3,7 @@
 //! It runs in a task of its own, which owns the holds. Whoever asked may leave; the call goes on and is settled. Nothing here sends twice.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -76,14 +77,21 @@ impl Gateway {
     /// will pay for takes nothing from the rates: who has no money must not keep others from spending theirs. One that would not be sent
     /// takes neither.
     pub(super) async fn permit(&self, asks: &[Ask], operation: Billable) -> Result<Vec<Hold>, Denied> {
-        let charges: Vec<_> = asks.iter().map(|ask| self.charge(ask, operation)).collect();
+        let charges = asks.iter().map(|ask| self.charge(ask, operation)).collect();
+        match asks.first() {
+            Some(ask) => self.permit_all(&ask.caller.name, &ask.context, charges).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// The same for any charges, which are for one call.
+    pub(super) async fn permit_all(&self, caller: &Arc<str>, context: &Context, charges: Vec<Charge>) -> Result<Vec<Hold>, Denied> {
         // The rates are about checks; an order of anything else is one call.
-        let calls = if operation.is_check() { charges.len() } else { charges.len().min(1) };
-        let calls = u32::try_from(calls).ok().and_then(NonZeroU32::new);
-        let (Some(ask), Some(calls)) = (asks.first(), calls) else { return Ok(Vec::new()) };
-        self.0.upstream.check(Errand::Billable, &ask.context.credential).map_err(Denied::Upstream)?;
+        let checks = charges.iter().filter(|charge| charge.operation.is_check()).count();
+        let calls = u32::try_from(checks.max(1)).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MAX);
+        self.0.upstream.check(Errand::Billable, &context.credential).map_err(Denied::Upstream)?;
         match self.0.ledger.preview(&charges) {
-            Ok(()) => self.0.limits.take(&ask.caller.name, calls).map_err(|limited| {
+            Ok(()) => self.0.limits.take(caller, calls).map_err(|limited| {
                 self.0.metrics.rate_limit_denied.with_label_values(&[limited.limiter.as_str()]).inc();
                 Denied::Limited(limited)
             })?,
@@ -100,7 +108,7 @@ impl Gateway {
             request_id: ask.context.request_id.to_str().unwrap_or_default().to_owned(),
             caller: ask.caller.name.clone(),
             enterprise: ask.key.enterprise,
-            number: ask.key.number,
+            number: Some(ask.key.number),
             operation,
             price: self.0.rules.prices.price(operation),
         }

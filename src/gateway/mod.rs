@@ -8,8 +8,10 @@ mod associate;
 mod batch;
 mod build;
 mod charge;
+mod enable;
 mod enterprise;
 mod failure;
+mod frequency;
 mod list;
 mod look;
 mod pass;
@@ -18,6 +20,8 @@ mod refresh;
 mod refusal;
 mod remediate;
 mod retrieve;
+mod single;
+mod unpublished;
 mod unresolved;
 mod visit;
 mod write;
@@ -47,7 +51,7 @@ use crate::server::{Abort, Service};
 use crate::spend::books::{Books, BooksError};
 use crate::spend::{BudgetStatus, KillSwitch, Ledger, Override, OverrideRefused, Unavailable};
 use crate::telemetry::Metrics;
-use crate::telnyx::{EnterpriseId, Operation, PhoneNumber, route};
+use crate::telnyx::{EnterpriseId, NoRoute, Operation, PhoneNumber, route};
 use crate::upstream::Client;
 use crate::wire::authority;
 use crate::wire::body::{self, Body};
@@ -119,6 +123,8 @@ struct Shared {
     looks: Flights<Key, Arc<Look>>,
     /// Purchases under way, of any kind. A refresh lands with nothing: it brings no record, and who follows decides anew.
     purchases: Flights<Key, Option<Landing>>,
+    /// Calls about enterprises as a whole.
+    monitoring: single::Monitoring,
     sole_enterprises: enterprise::Sole,
     /// Places for renewing stale copies, a part of those upstream, so that reads which somebody waits for find some too.
     renewals: Arc<Semaphore>,
@@ -246,7 +252,10 @@ impl Gateway {
                 self.write(&route, (head, body), &identity, wishes, visit).await
             }
             Operation::Remediate => self.remediate(&route, (head, body), &identity, wishes, visit).await,
-            operation => Err(refusal::not_carried(operation, route.price)),
+            Operation::Enable => self.enable(&route, (head, body), &identity, wishes, visit).await,
+            Operation::Frequency => self.frequency(&route, (head, body), &identity, wishes, visit).await,
+            Operation::Ownership | Operation::Webhook => self.unpublished(&route, (head, body), &identity, wishes, visit).await,
+            Operation::Unknown => Err(refusal::no_route(&NoRoute::Path)),
         }
     }
 }

@@ -13,7 +13,7 @@ use super::visit::Visit;
 use crate::auth::Identity;
 use crate::policy::decision::Decision;
 use crate::policy::entitlement::Enterprises;
-use crate::telnyx::{EnterpriseId, Operation, Route, record};
+use crate::telnyx::{EnterpriseId, NoRoute, Operation, Route, record};
 use crate::upstream::Context;
 use crate::wire::directives::Directives;
 use crate::wire::target::Query;
@@ -56,7 +56,7 @@ impl Gateway {
         let target = if query.is_empty() { path } else { format!("{path}?{query}") };
         let asked = visit.waiting_for(self.free(&target, route.operation, &context)).await;
         let answer = asked.map_err(|failure| refusal::failed(&failure))?;
-        if !tells_of(&answer.body, route, enterprise) {
+        if !tells_of(&answer.body, route.operation, enterprise) {
             return Err(refusal::failed(&Failure::Invalid));
         }
         Ok(Answer::free(Decision::Passed, Content::Passed(relay(answer), Forward::Bypass)))
@@ -91,19 +91,22 @@ impl Gateway {
     }
 }
 
-/// The path of an operation, from parsed parts.
+/// The path of an operation that is about no number, from parsed parts.
 pub(super) fn path(route: &Route<'_>, enterprise: Option<EnterpriseId>) -> Refused<String> {
     let of = enterprise.map(|enterprise| format!("/enterprises/{enterprise}")).unwrap_or_default();
     Ok(match (route.operation, route.id) {
         (Operation::Settings | Operation::Enable | Operation::Disable, _) => format!("{of}/reputation"),
+        (Operation::Frequency, _) => format!("{of}/reputation/frequency"),
         (Operation::Loa, _) => format!("{of}/reputation/loa"),
+        (Operation::Webhook, _) => format!("{of}/reputation/webhook"),
+        (Operation::Ownership, _) => format!("{of}/reputation/external_verification"),
         (Operation::Remediations | Operation::Remediate, None) => format!("{of}/reputation/remediation"),
         (Operation::Remediations | Operation::Remediate, Some(id)) => format!("{of}/reputation/remediation/{}", ask::id(id)?),
         (Operation::Terms, _) => "/terms_of_service/status".to_owned(),
         (Operation::AgreeTerms, _) => "/terms_of_service/number_reputation/agree".to_owned(),
         (Operation::Enterprises, _) if enterprise.is_none() => "/enterprises".to_owned(),
         (Operation::Enterprises, _) => of,
-        (operation, _) => return Err(refusal::not_carried(operation, route.price)),
+        _ => return Err(refusal::no_route(&NoRoute::Path)),
     })
 }
 
@@ -118,13 +121,13 @@ fn parameters(route: &Route<'_>) -> &'static [&'static str] {
 }
 
 /// Whether a body is a whole answer, about this enterprise where it says which one it is about.
-pub(super) fn tells_of(body: &[u8], route: &Route<'_>, enterprise: Option<EnterpriseId>) -> bool {
+pub(super) fn tells_of(body: &[u8], operation: Operation, enterprise: Option<EnterpriseId>) -> bool {
     let whose = record::whose(body);
     match (enterprise, whose) {
         (_, Err(_)) => false,
         (None, Ok(_)) => true,
         (Some(enterprise), Ok(whose)) => whose.iter().all(|owner| {
-            let id = if route.operation == Operation::Enterprises { owner.id.as_deref() } else { None };
+            let id = if operation == Operation::Enterprises { owner.id.as_deref() } else { None };
             let same = |text: &str| text.parse() == Ok(enterprise);
             owner.enterprise_id.is_none_or(|owner| owner == enterprise) && id.is_none_or(same)
         }),

@@ -65,7 +65,7 @@ struct Verdict {
 }
 
 /// The look for what became of a call is made while its caller waits, who has waited for the call already.
-const RECOVERY_WAIT: Duration = Duration::from_secs(5);
+pub(super) const RECOVERY_WAIT: Duration = Duration::from_secs(5);
 
 impl Gateway {
     /// Buys one answer.

@@ -15,7 +15,7 @@ use crate::limit::{Limited, Shortage};
 use crate::policy::decision::Decision;
 use crate::policy::money::Usd;
 use crate::spend::{BudgetStatus, HoldRefused};
-use crate::telnyx::{NoRoute, Operation, PriceClass};
+use crate::telnyx::NoRoute;
 use crate::upstream::{Lost, NotSent};
 use crate::wire::authority::Ambiguous;
 use crate::wire::body::Unread;
@@ -98,17 +98,26 @@ pub(super) fn no_route(why: &NoRoute) -> Box<Answer> {
     }
 }
 
-/// An operation that Telnyx has and this gateway does not carry, so that nothing goes past its meter.
-pub(super) fn not_carried(operation: Operation, price: PriceClass) -> Box<Answer> {
-    let cost = match price {
-        PriceClass::Free => "is free",
-        PriceClass::Unpublished => "has no published price",
-        PriceClass::MonitoringPerMonth => "costs by the month, for an enterprise and not for a number",
-        PriceClass::CheckPerRun => "sets what Telnyx bills by a schedule of its own, past any meter",
-        PriceClass::CheckPerNumber | PriceClass::RemediationPerNumber => "is billed",
-    };
-    let detail = format!("this gateway does not carry the operation \"{}\", which {cost}: send it to Telnyx directly", operation.as_str());
+/// An operation whose price nobody has told.
+pub(super) fn unpublished(permission: Permission) -> Box<Answer> {
+    let detail = format!(
+        "Telnyx publishes no price for this operation: to allow it, set prices.unpublished to what your contract says that a call costs (\"0\" if nothing), and give the [[caller]] allow = [\"{}\"]",
+        permission.as_str()
+    );
     not_permitted("operation_not_permitted", detail)
+}
+
+/// HEAD and `no-cache` never cost anything, and this read would.
+pub(super) fn never_buys() -> Box<Answer> {
+    let detail =
+        "this read costs prices.unpublished, and neither HEAD nor Cache-Control: no-cache ever costs anything: send GET without it";
+    not_permitted("operation_not_permitted", detail)
+}
+
+/// Monitoring that somebody has bought already.
+pub(super) fn already_enabled() -> Box<Answer> {
+    let detail = "monitoring is enabled for this enterprise already, so nothing was bought: change its letter of authorisation by PATCH …/reputation/loa, and its schedule by PATCH …/reputation/frequency";
+    refusal(Decision::BadRequest, Problem::new(StatusCode::CONFLICT, "already_enabled", "Already enabled", detail).never_retried())
 }
 
 pub(super) fn enterprise_not_permitted() -> Box<Answer> {
@@ -130,9 +139,11 @@ pub(super) fn no_permission(permission: Permission) -> Box<Answer> {
         Permission::Refresh => ("refresh_not_permitted", "have numbers refreshed"),
         Permission::Associate => ("associate_not_permitted", "put numbers under monitoring or take them out"),
         Permission::Remediation => ("remediation_not_permitted", "order remediations"),
-        Permission::Enable => {
-            ("enable_not_permitted", "enable or disable monitoring, replace its letter of authorisation or agree to its terms")
-        }
+        Permission::Enable => (
+            "enable_not_permitted",
+            "enable or disable monitoring, replace its letter of authorisation, set its webhook or agree to its terms",
+        ),
+        Permission::Ownership => ("ownership_not_permitted", "read or confirm who owns numbers, or verify those hosted elsewhere"),
         Permission::Frequency => ("frequency_not_permitted", "set how often Telnyx checks all numbers by itself"),
         Permission::Enterprises => ("enterprises_not_permitted", "create, change or delete enterprises"),
     };
@@ -263,8 +274,7 @@ pub(super) fn write_failed(failure: &Failure) -> Box<Answer> {
 }
 
 pub(super) fn outcome_unknown() -> Box<Answer> {
-    let detail =
-        "a billable call for this number was sent and it is not known whether it was billed; it is not sent again until that is clear";
+    let detail = "a billable call was sent and it is not known whether it was billed: it counts as billed until that is clear";
     let problem = Problem::new(StatusCode::GATEWAY_TIMEOUT, "outcome_unknown", "Outcome unknown", detail).never_retried();
     refusal(Decision::OutcomeUnknown, problem)
 }

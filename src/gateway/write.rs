@@ -14,6 +14,7 @@ use super::visit::Visit;
 use crate::auth::{Identity, Permission};
 use crate::cache::Key;
 use crate::policy::decision::Decision;
+use crate::policy::entitlement::Partition;
 use crate::policy::evidence::Billing;
 use crate::policy::invalidation::{Untrue, may_have_changed, untrue};
 use crate::telnyx::{EnterpriseId, Operation, PhoneNumber, Route};
@@ -22,10 +23,10 @@ use crate::wire::directives::Directives;
 
 /// What a write is about.
 #[derive(Clone, Copy, Debug)]
-struct About {
-    operation: Operation,
-    enterprise: Option<EnterpriseId>,
-    number: Option<PhoneNumber>,
+pub(super) struct About {
+    pub(super) operation: Operation,
+    pub(super) enterprise: Option<EnterpriseId>,
+    pub(super) number: Option<PhoneNumber>,
 }
 
 impl Gateway {
@@ -66,13 +67,14 @@ impl Gateway {
         let answer = answer.map_err(|failure| refusal::write_failed(&failure))?;
         let empty = head.method == Method::DELETE && answer.body.is_empty() || answer.status == StatusCode::NO_CONTENT;
         let is_pdf = renders && is_pdf(&answer) && !answer.body.is_empty();
-        if !(empty || is_pdf || tells_of(&answer.body, route, enterprise)) {
+        if !(empty || is_pdf || tells_of(&answer.body, route.operation, enterprise)) {
             return Err(refusal::write_failed(&Failure::Invalid));
         }
         Ok(Answer::free(Decision::Passed, Content::Passed(relay(answer), Forward::Method)))
     }
 
-    async fn send_write(
+    /// Sends a write that costs nothing, once, and forgets what it may have made untrue.
+    pub(super) async fn send_write(
         &self,
         message: &Message,
         about: About,
@@ -89,22 +91,31 @@ impl Gateway {
         };
         let now = self.0.clock.elapsed();
         self.count_upstream(about.operation, result, now.saturating_sub(began));
-        if let (true, Some(enterprise)) = (changed, about.enterprise) {
-            let partition = identity.partition;
-            match (untrue(about.operation, message.is_delete()), about.number) {
-                (Untrue::Number, Some(number)) => {
-                    self.0.cache.forget(&Key { partition, enterprise, number }, now);
-                    self.0.lists.outdate(partition, enterprise, now);
-                }
-                (Untrue::Number | Untrue::Enterprise, _) => {
-                    self.0.cache.forget_enterprise(enterprise, now);
-                    self.0.lists.outdate(partition, enterprise, now);
-                    self.forget_sole(partition, enterprise);
-                }
-                (Untrue::Nothing, _) => {}
-            }
+        if changed {
+            self.forget(about, message.is_delete(), identity.partition);
         }
         Failure::or_success(outcome, &context.credential)
+    }
+
+    /// Forgets what a write that may have been carried out makes untrue.
+    pub(super) fn forget(&self, about: About, deletes: bool, partition: Partition) {
+        let (Some(enterprise), now) = (about.enterprise, self.0.clock.elapsed()) else { return };
+        match (untrue(about.operation, deletes), about.number) {
+            (Untrue::Number, Some(number)) => {
+                self.0.cache.forget(&Key { partition, enterprise, number }, now);
+                self.0.lists.outdate(partition, enterprise, now);
+            }
+            (Untrue::Enterprise, _) => {
+                self.0.cache.forget_enterprise(enterprise, now);
+                self.0.lists.outdate(partition, enterprise, now);
+                self.forget_sole(partition, enterprise);
+                if about.operation != Operation::Enable {
+                    // What was paid for it is over, and so is what a look could still tell of it.
+                    self.0.monitoring.forget(&(partition, enterprise));
+                }
+            }
+            (Untrue::Number, None) | (Untrue::Nothing, _) => {}
+        }
     }
 }
 

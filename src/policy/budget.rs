@@ -70,17 +70,17 @@ pub struct Interval {
     pub end: Timestamp,
 }
 
-/// A billable call to one number: what a budget is asked to pay for.
+/// A billable call, for one number or for a whole enterprise: what a budget is asked to pay for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Charge {
     /// The request that caused it.
     pub request_id: String,
     /// Who asked.
     pub caller: Arc<str>,
-    /// Whose number it is.
+    /// For which enterprise.
     pub enterprise: EnterpriseId,
-    /// The number.
-    pub number: PhoneNumber,
+    /// The number; none, if it is for the enterprise as a whole.
+    pub number: Option<PhoneNumber>,
     /// What is done with it.
     pub operation: Billable,
     /// The full price; never negative.

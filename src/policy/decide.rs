@@ -178,7 +178,7 @@ pub enum Action {
 }
 
 /// A client library's retries of one request come within this time: the slowest waits ten minutes for an answer.
-const RETRIES: Duration = Duration::from_mins(15);
+pub const RETRIES: Duration = Duration::from_mins(15);
 
 impl Policy {
     /// How long calls that were paid for, or may have been, matter.

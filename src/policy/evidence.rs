@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use strum::{IntoStaticStr, VariantArray};
 
 use super::decide::CLOCK_TOLERANCE;
-use super::pricing::Billable;
+use super::pricing::{Billable, Subject};
 use crate::telnyx::record::Reputation;
 
 /// What a billable call cost, as far as can be known.
@@ -67,17 +67,21 @@ pub fn judge(operation: Billable, answered: &Answered) -> (Billing, &'static str
     }
 }
 
-/// Judges one number of a call for many, and says why. `success` is what the answer says of it, if it does.
+/// Judges one number of a call for many, or a call as a whole, and says why. `success` is what the answer says of it, if it does.
 pub fn judge_one(operation: Billable, status: u16, success: Option<bool>) -> (Billing, &'static str) {
     match (status, success) {
         (200..=299, Some(true)) => match operation {
             Billable::Associate => (Billing::Billed, "the number was associated, and so checked"),
             Billable::Remediation => (Billing::Billed, "a remediation was ordered"),
+            Billable::Enable => (Billing::Billed, "monitoring was enabled"),
+            Billable::Frequency => (Billing::Billed, "the schedule was set"),
+            Billable::Unpublished => (Billing::Billed, "the call was answered"),
             _ => (Billing::Billed, "a refresh succeeded"),
         },
         // Whether a check that failed is billed is documented nowhere.
         (200..=299, Some(false)) => (Billing::Unknown, "a refresh failed for this number"),
-        (200..=299, None) => (Billing::Unknown, "the answer does not tell of this number"),
+        (200..=299, None) if operation.subject() == Subject::Number => (Billing::Unknown, "the answer does not tell of this number"),
+        (200..=299, None) => (Billing::Unknown, "the answer is not this operation's"),
         (status, _) => by_status(status),
     }
 }

@@ -13,11 +13,12 @@ pub enum Untrue {
     Enterprise,
 }
 
-/// What a free write makes untrue. `deletes`: its method is DELETE.
+/// What a write makes untrue. `deletes`: its method is DELETE.
 pub fn untrue(operation: Operation, deletes: bool) -> Untrue {
     match operation {
-        Operation::Disassociate => Untrue::Number,
-        Operation::Disable => Untrue::Enterprise,
+        // Who confirms that a number is not theirs any more has it removed.
+        Operation::Disassociate | Operation::Ownership => Untrue::Number,
+        Operation::Enable | Operation::Disable => Untrue::Enterprise,
         Operation::Enterprises if deletes => Untrue::Enterprise,
         _ => Untrue::Nothing,
     }
@@ -48,7 +49,9 @@ mod tests {
         assert_eq!(untrue(Operation::Disassociate, true), Untrue::Number);
         assert_eq!(untrue(Operation::Disable, true), Untrue::Enterprise);
         assert_eq!(untrue(Operation::Enterprises, true), Untrue::Enterprise);
-        for operation in [Operation::Enterprises, Operation::Loa, Operation::AgreeTerms] {
+        assert_eq!(untrue(Operation::Ownership, false), Untrue::Number);
+        assert_eq!(untrue(Operation::Enable, false), Untrue::Enterprise);
+        for operation in [Operation::Enterprises, Operation::Loa, Operation::AgreeTerms, Operation::Frequency, Operation::Webhook] {
             assert_eq!(untrue(operation, false), Untrue::Nothing, "{operation:?}");
         }
     }

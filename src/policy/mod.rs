@@ -4,6 +4,7 @@ pub mod associate;
 pub mod budget;
 pub mod decide;
 pub mod decision;
+pub mod enable;
 pub mod entitlement;
 pub mod evidence;
 pub mod hindsight;

@@ -33,6 +33,12 @@ impl Usd {
         self.0
     }
 
+    /// So many times the amount; as much as fits, where it is more than that.
+    #[must_use]
+    pub fn times(self, count: u64) -> Self {
+        Self(self.0.saturating_mul(i64::try_from(count).unwrap_or(i64::MAX)))
+    }
+
     /// The amount in dollars for a metric, the one place where a float is the interface.
     #[allow(clippy::cast_precision_loss)]
     pub fn as_metric(self) -> f64 {

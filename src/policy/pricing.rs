@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use strum::{IntoStaticStr, VariantArray};
 
 use super::money::Usd;
+use crate::telnyx::CheckFrequency;
 
 /// An operation that Telnyx bills.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, IntoStaticStr, VariantArray)]
@@ -23,6 +24,23 @@ pub enum Billable {
     Associate,
     /// One number handed over for remediation.
     Remediation,
+    /// Monitoring enabled for an enterprise: its first month.
+    Enable,
+    /// A schedule of checks set for an enterprise: what a month of it costs.
+    Frequency,
+    /// A call whose price Telnyx does not publish.
+    Unpublished,
+}
+
+/// What a charge is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// One number.
+    Number,
+    /// An enterprise as a whole.
+    Enterprise,
+    /// Either.
+    Any,
 }
 
 /// A text that names no billable operation.
@@ -38,7 +56,21 @@ impl Billable {
     pub const fn is_check(self) -> bool {
         match self {
             Self::Fresh | Self::FirstTouch | Self::Refresh | Self::Associate => true,
-            Self::Remediation => false,
+            Self::Remediation | Self::Enable | Self::Frequency | Self::Unpublished => false,
+        }
+    }
+
+    /// Whether a later run has to know that it was paid for: where a free look can tell what became of it.
+    pub const fn is_recalled(self) -> bool {
+        self.is_check() || matches!(self, Self::Enable)
+    }
+
+    /// What a charge for it is about.
+    pub const fn subject(self) -> Subject {
+        match self {
+            Self::Fresh | Self::FirstTouch | Self::Refresh | Self::Associate | Self::Remediation => Subject::Number,
+            Self::Enable | Self::Frequency => Subject::Enterprise,
+            Self::Unpublished => Subject::Any,
         }
     }
 
@@ -72,21 +104,36 @@ pub struct PriceList {
     pub remediation: Usd,
     /// One month of monitoring of an enterprise.
     pub monitoring: Usd,
+    /// One call of an operation whose price is not published; such calls are refused without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unpublished: Option<Usd>,
 }
 
 impl Default for PriceList {
     fn default() -> Self {
-        Self { check: Usd::from_micros(100_000), remediation: Usd::from_micros(1_000_000), monitoring: Usd::from_micros(100_000_000) }
+        Self {
+            check: Usd::from_micros(100_000),
+            remediation: Usd::from_micros(1_000_000),
+            monitoring: Usd::from_micros(100_000_000),
+            unpublished: None,
+        }
     }
 }
 
 impl PriceList {
-    /// The price of one such operation on one number.
-    pub const fn price(&self, operation: Billable) -> Usd {
+    /// The price of one such operation on one number or enterprise; of a schedule, of one number's part in one run.
+    pub fn price(&self, operation: Billable) -> Usd {
         match operation {
-            Billable::Fresh | Billable::FirstTouch | Billable::Refresh | Billable::Associate => self.check,
+            Billable::Fresh | Billable::FirstTouch | Billable::Refresh | Billable::Associate | Billable::Frequency => self.check,
             Billable::Remediation => self.remediation,
+            Billable::Enable => self.monitoring,
+            Billable::Unpublished => self.unpublished.unwrap_or_default(),
         }
+    }
+
+    /// What a month of a schedule costs for so many numbers. A run checks each of them.
+    pub fn month(&self, numbers: u64, frequency: CheckFrequency) -> Usd {
+        self.price(Billable::Frequency).times(numbers.saturating_mul(frequency.most_runs()))
     }
 }
 
@@ -111,7 +158,18 @@ mod tests {
         assert_eq!(prices.price(Billable::Refresh).to_string(), "0.10");
         assert_eq!(prices.price(Billable::Remediation).to_string(), "1.00");
         assert_eq!((prices.remediation.to_string(), prices.monitoring.to_string()), ("1.00".to_owned(), "100.00".to_owned()));
+        assert_eq!((prices.price(Billable::Enable).to_string(), prices.unpublished), ("100.00".to_owned(), None));
         let prices: PriceList = toml::from_str("check = \"0.125\"").expect("a price");
         assert_eq!(prices.price(Billable::Fresh).to_string(), "0.125");
+    }
+
+    #[test]
+    fn a_month_of_a_schedule_is_each_of_its_runs_for_each_number() {
+        let month = |numbers, frequency| PriceList::default().month(numbers, frequency);
+        assert_eq!(month(10_000, CheckFrequency::BusinessDaily).to_string(), "22000.00");
+        assert_eq!(month(1_002, CheckFrequency::Daily).to_string(), "3006.00");
+        assert_eq!(month(3, CheckFrequency::Weekly).to_string(), "1.50");
+        assert_eq!((month(0, CheckFrequency::Daily), month(u64::MAX, CheckFrequency::Never)), (Usd::ZERO, Usd::ZERO));
+        assert_eq!(month(u64::MAX, CheckFrequency::Monthly), Usd::from_micros(i64::MAX), "no budget has room for it");
     }
 }

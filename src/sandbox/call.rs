@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use super::answer::{Refusal, Reply};
 use super::routes::{Endpoint, Query, Route};
 use super::state::State;
-use super::{account, numbers, remediation};
+use super::{account, numbers, ownership, remediation};
 
 /// A request that was authenticated and found in the path table.
 #[derive(Debug)]
@@ -52,6 +52,11 @@ impl Call {
             Endpoint::Remediate => remediation::remediate(state, self),
             Endpoint::Remediations => remediation::list(state, self),
             Endpoint::Remediation => remediation::one(state, self),
+            Endpoint::Ownership => ownership::ownership(state, self),
+            Endpoint::ConfirmOwnership => ownership::confirm(state, self),
+            Endpoint::ProveOwnership => ownership::prove(state, self),
+            Endpoint::Proof => ownership::proof(state, self),
+            Endpoint::Webhook => ownership::set_webhook(state, self),
             Endpoint::AgreeTerms => Ok(account::agree_terms(state, self)),
             Endpoint::TermsStatus => Ok(account::terms_status(state, self)),
             Endpoint::Enterprises => account::enterprises(state, self),

@@ -18,8 +18,7 @@
 //! need no key, and are never disturbed by faults.
 //!
 //! Left out: the schedule of automatic checks and the months after the first, which bill without a request; rate limits,
-//! unless scripted; validation of enterprise profiles; ownership checks, external verification and webhooks; bounds on what
-//! callers create. It is no server for the open network.
+//! unless scripted; validation of enterprise profiles; reviews of what was submitted; events; bounds on what callers create. It is no server for the open network.
 
 mod account;
 mod answer;
@@ -27,6 +26,7 @@ mod call;
 mod charges;
 mod faults;
 mod numbers;
+mod ownership;
 mod pieces;
 mod record;
 mod remediation;

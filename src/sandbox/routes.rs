@@ -37,6 +37,11 @@ pub(super) enum Endpoint {
     Enterprise,
     UpdateEnterprise,
     DeleteEnterprise,
+    Ownership,
+    ConfirmOwnership,
+    ProveOwnership,
+    Proof,
+    Webhook,
 }
 
 /// `{e}` is an enterprise, `{item}` a number or an id.
@@ -65,6 +70,11 @@ const TABLE: &[(Method, &str, Endpoint)] = &[
     (Method::GET, "/enterprises/{e}", Endpoint::Enterprise),
     (Method::PUT, "/enterprises/{e}", Endpoint::UpdateEnterprise),
     (Method::DELETE, "/enterprises/{e}", Endpoint::DeleteEnterprise),
+    (Method::GET, "/enterprises/{e}/reputation/numbers/{item}/ownership", Endpoint::Ownership),
+    (Method::POST, "/enterprises/{e}/reputation/numbers/{item}/ownership_confirm", Endpoint::ConfirmOwnership),
+    (Method::POST, "/enterprises/{e}/reputation/external_verification", Endpoint::ProveOwnership),
+    (Method::GET, "/enterprises/{e}/reputation/external_verification", Endpoint::Proof),
+    (Method::PATCH, "/enterprises/{e}/reputation/webhook", Endpoint::Webhook),
 ];
 
 /// A request that the table knows.

@@ -41,6 +41,8 @@ pub(super) struct Enterprise {
     pub(super) numbers: BTreeMap<String, Record>,
     /// Oldest first.
     pub(super) remediations: Vec<Remediation>,
+    /// Who owns its numbers that are hosted elsewhere; none until documents were submitted.
+    pub(super) proof: Option<Value>,
 }
 
 /// How an enterprise's numbers are watched.
@@ -52,6 +54,7 @@ pub(super) struct Settings {
     pub(super) loa_document_id: String,
     pub(super) loa_status: &'static str,
     pub(super) rejection_reasons: Vec<String>,
+    pub(super) webhook_url: Option<String>,
     pub(super) created_at: Timestamp,
     pub(super) updated_at: Timestamp,
 }
@@ -114,7 +117,7 @@ impl Enterprise {
         profile.entry("legal_name").or_insert_with(|| json!("Sandbox Inc."));
         profile.insert("created_at".to_owned(), json!(now));
         profile.insert("updated_at".to_owned(), json!(now));
-        Self { id, profile, settings: None, numbers: BTreeMap::new(), remediations: Vec::new() }
+        Self { id, profile, settings: None, numbers: BTreeMap::new(), remediations: Vec::new(), proof: None }
     }
 
     /// Enables reputation.
@@ -126,6 +129,7 @@ impl Enterprise {
             loa_document_id,
             loa_status: "approved",
             rejection_reasons: Vec::new(),
+            webhook_url: None,
             created_at: now,
             updated_at: now,
         };

@@ -13,6 +13,7 @@ use strum::{IntoStaticStr, VariantArray};
 
 use crate::policy::budget::Scope;
 use crate::policy::money::Usd;
+use crate::policy::pricing::Billable;
 use crate::telnyx::{EnterpriseId, PhoneNumber};
 
 /// The id of a hold: its row in the table `charge`.
@@ -170,10 +171,12 @@ pub struct OpenHolds {
 pub struct Posted {
     /// Its hold.
     pub id: HoldId,
-    /// Whose number it is.
+    /// For which enterprise.
     pub enterprise: EnterpriseId,
-    /// The number.
-    pub number: PhoneNumber,
+    /// The number; none, if it was for the enterprise as a whole.
+    pub number: Option<PhoneNumber>,
+    /// What was done.
+    pub operation: Billable,
     /// When it was held.
     pub held_at: Timestamp,
     /// Whether it is known to have been billed.

@@ -6,7 +6,7 @@
 //!
 //! ```sql
 //! SELECT caller, sum(posted_micros) / 1e6 AS usd FROM spend GROUP BY caller;         -- spend by caller
-//! SELECT number, sum(posted_micros) / 1e6 AS usd FROM spend GROUP BY number;         -- by number
+//! SELECT number, sum(posted_micros) / 1e6 AS usd FROM spend GROUP BY number;         -- by number; null: for an enterprise
 //! SELECT date(held_at) AS day, sum(posted_micros) / 1e6 AS usd FROM spend GROUP BY day;   -- by day, UTC
 //! ```
 //!
@@ -28,19 +28,25 @@ use crate::policy::money::Usd;
 use crate::policy::pricing::Billable;
 
 /// Each brings the file from the version that is its index to the next.
-pub(super) const MIGRATIONS: [&str; 2] = [include_str!("schema_1.sql"), include_str!("schema_2.sql")];
+pub(super) const MIGRATIONS: [&str; 3] = [include_str!("schema_1.sql"), include_str!("schema_2.sql"), include_str!("schema_3.sql")];
 
 /// Brings the file to the current version.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), OpenFailure> {
     let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let known = MIGRATIONS.len();
     let done = usize::try_from(found).ok().filter(|done| *done <= known).ok_or(OpenFailure::Version { found, known })?;
+    if done == known {
+        return Ok(());
+    }
+    // A table that others refer to can be made anew only without this, which cannot be changed within a transaction.
+    connection.pragma_update(None, "foreign_keys", false)?;
     for (version, migration) in (1_i64..).zip(MIGRATIONS).skip(done) {
         let transaction = begin(connection)?;
         transaction.execute_batch(migration)?;
         transaction.pragma_update(None, "user_version", version)?;
         transaction.commit()?;
     }
+    connection.pragma_update(None, "foreign_keys", true)?;
     Ok(())
 }
 
@@ -70,7 +76,7 @@ pub(super) fn insert_charge(connection: &Connection, charge: &Charge, now: Times
             charge.request_id,
             &*charge.caller,
             charge.enterprise.to_string(),
-            charge.number.to_string(),
+            charge.number.map(|number| number.to_string()),
             charge.operation.as_str(),
             charge.price.micros(),
         ])
@@ -239,24 +245,27 @@ pub(super) fn insert_correction(connection: &Connection, id: HoldId, amount: Usd
         .map(drop)
 }
 
-/// The charges for checks whose end posted money at or after `since` and was not taken back, oldest end first.
+/// The charges of which calls are recalled, whose end posted money at or after `since` and was not taken back, oldest end first.
 pub(super) fn recent(connection: &Connection, since: Timestamp) -> rusqlite::Result<Vec<Posted>> {
+    let recalled: Vec<_> = Billable::ALL.iter().filter(|operation| operation.is_recalled()).map(|operation| operation.as_str()).collect();
     connection
-        .prepare(
-            "SELECT charge.id, enterprise, number, held_at_us,
+        .prepare(&format!(
+            "SELECT charge.id, enterprise, number, operation, held_at_us,
                     kind = 'settled' OR EXISTS (SELECT 1 FROM entry AS other WHERE other.charge = charge.id AND other.kind = 'corrected')
              FROM entry JOIN charge ON charge.id = entry.charge
-             WHERE at_us >= ? AND kind IN ('settled', 'assumed') AND operation <> 'remediation'
+             WHERE at_us >= ? AND kind IN ('settled', 'assumed') AND operation IN ('{}')
                AND (SELECT sum(amount_micros) FROM entry AS other WHERE other.charge = charge.id) > 0
              ORDER BY at_us, seq",
-        )?
+            recalled.join("', '")
+        ))?
         .query_map([since.as_microsecond()], |row| {
             Ok(Posted {
                 id: HoldId(row.get(0)?),
                 enterprise: parsed(row, 1)?,
-                number: parsed(row, 2)?,
-                held_at: instant(row, 3)?,
-                is_known: row.get(4)?,
+                number: optional(row, 2)?,
+                operation: parsed(row, 3)?,
+                held_at: instant(row, 4)?,
+                is_known: row.get(5)?,
             })
         })?
         .collect()
@@ -270,7 +279,7 @@ fn hold(row: &Row<'_>) -> rusqlite::Result<(HoldId, OpenHold)> {
         request_id: row.get(2)?,
         caller: row.get::<_, String>(3)?.into(),
         enterprise: parsed(row, 4)?,
-        number: parsed(row, 5)?,
+        number: optional(row, 5)?,
         operation: parsed(row, 6)?,
         price: Usd::from_micros(row.get(7)?),
     };
@@ -288,6 +297,11 @@ pub(super) fn instant(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestam
 
 pub(super) fn parsed<T: FromStr<Err: Display>>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
     row.get::<_, String>(column)?.parse().map_err(|error| unreadable(column, Type::Text, &error))
+}
+
+/// The same where there may be nothing.
+pub(super) fn optional<T: FromStr<Err: Display>>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<T>> {
+    row.get::<_, Option<String>>(column)?.map(|_| parsed(row, column)).transpose()
 }
 
 fn unreadable(column: usize, found: Type, error: &impl Display) -> rusqlite::Error {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use serde::de::IgnoredAny;
+use serde::de::{Error as _, IgnoredAny};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -116,6 +116,34 @@ pub fn whose(body: &[u8]) -> Result<Vec<Owner>, NotARecord> {
     Ok(if raw.starts_with('[') { serde_json::from_str(raw)? } else { vec![serde_json::from_str(raw)?] })
 }
 
+/// How many items the list has of which a body is a page, `{"data": [item, …], "meta": {"total_results": …}}`.
+pub fn total(body: &[u8]) -> Result<u64, NotARecord> {
+    #[derive(Deserialize)]
+    struct Page {
+        data: Vec<IgnoredAny>,
+        meta: Meta,
+    }
+    #[derive(Deserialize)]
+    struct Meta {
+        total_results: u64,
+    }
+    let page: Page = serde_json::from_slice(body)?;
+    // A list has at least what its page shows.
+    if page.meta.total_results >= page.data.len() as u64 {
+        return Ok(page.meta.total_results);
+    }
+    Err(serde_json::Error::custom("the list is shorter than its page").into())
+}
+
+/// Whether settings say that monitoring was disabled.
+pub fn is_deleted(body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Settings {
+        status: String,
+    }
+    serde_json::from_slice::<Document<Settings>>(body).is_ok_and(|settings| settings.data.status == "deleted")
+}
+
 /// What a refresh says of one number.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Refreshed {
@@ -198,6 +226,24 @@ mod tests {
 
     fn reputation(data: &str) -> Result<Reputation, NotARecord> {
         document(format!(r#"{{"data":{{{HEAD}{data},"newer_field":[1,2]}}}}"#).as_bytes()).map(|record| record.reputation)
+    }
+
+    #[test]
+    fn a_page_tells_how_long_its_list_is() {
+        let total = |body: &str| total(body.as_bytes()).ok();
+        assert_eq!(total(r#"{"data":[{}],"meta":{"page_size":1,"total_results":1002}}"#), Some(1002));
+        assert_eq!(total(r#"{"data":[],"meta":{"total_results":0}}"#), Some(0));
+        for body in [r#"{"data":[{}],"meta":{"total_results":0}}"#, r#"{"data":[]}"#, r#"{"data":[],"meta":{"total_results":-1}}"#, "[]"] {
+            assert_eq!(total(body), None, "{body}");
+        }
+    }
+
+    #[test]
+    fn settings_say_when_they_were_deleted() {
+        assert!(is_deleted(br#"{"data":{"status":"deleted"}}"#));
+        for body in [&br#"{"data":{"status":"approved"}}"#[..], br#"{"data":{}}"#, br#"{"data":[]}"#] {
+            assert!(!is_deleted(body));
+        }
     }
 
     #[test]

@@ -193,17 +193,16 @@ async fn a_known_path_with_another_method_is_refused() {
 }
 
 #[tokio::test]
-async fn an_operation_that_is_not_carried_never_reaches_the_upstream() {
+async fn an_operation_whose_price_nobody_has_told_never_reaches_the_upstream() {
     let world = World::new().await;
     let scoped = format!("/v2/enterprises/{ENTERPRISE}/reputation");
     let one = format!("/numbers/{UNCHECKED}");
     for (method, path, body) in [
-        (Method::POST, scoped.clone(), r#"{"check_frequency":"daily"}"#),
-        (Method::PATCH, format!("{scoped}/frequency"), r#"{"check_frequency":"daily"}"#),
         (Method::GET, format!("{scoped}{one}/ownership"), ""),
         (Method::POST, format!("{scoped}{one}/ownership_confirm"), "{}"),
         (Method::PATCH, format!("{scoped}/webhook"), "{}"),
         (Method::POST, format!("{scoped}/external_verification"), "{}"),
+        (Method::GET, format!("{scoped}/external_verification"), ""),
     ] {
         let answer = world.ask(&path).method(method.clone()).body(body).send().await;
         is_refusal(&answer, 403, "operation_not_permitted", &format!("{method} {path}"));

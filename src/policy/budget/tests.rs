@@ -96,7 +96,7 @@ fn a_budget_covers_what_meets_all_its_conditions() {
         request_id: "r1".to_owned(),
         caller: "dialer".into(),
         enterprise,
-        number: "+12025550000".parse().expect("E.164"),
+        number: Some("+12025550000".parse().expect("E.164")),
         operation: Billable::Fresh,
         price: Usd::from_micros(100_000),
     };

@@ -110,6 +110,29 @@ fn remediation_costs_a_dollar_a_number_once() {
 }
 
 #[test]
+fn ownership_is_read_confirmed_and_proved_for_nothing() {
+    let (sandbox, _) = sandbox();
+    let number = scoped(&format!("/numbers/{FIRST}"));
+    assert_eq!(get(&sandbox, &format!("{number}/ownership")).1["data"]["ownership_status"], "verified");
+    let confirm = |body| ask(&sandbox, "POST", &format!("{number}/ownership_confirm"), body).0;
+    assert_eq!((confirm("{}"), confirm(r#"{"still_own": true}"#)), (StatusCode::UNPROCESSABLE_ENTITY, StatusCode::OK));
+    assert_eq!((confirm(r#"{"still_own": false}"#), get(&sandbox, &number).0), (StatusCode::OK, StatusCode::NOT_FOUND));
+    let proof = scoped("/external_verification");
+    assert_eq!(get(&sandbox, &proof).0, StatusCode::NOT_FOUND);
+    assert_eq!(ask(&sandbox, "POST", &proof, r#"{"document_ids": []}"#).0, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(ask(&sandbox, "POST", &proof, r#"{"document_ids": ["d"], "phone_numbers": ["1"]}"#).0, StatusCode::BAD_REQUEST);
+    let made = ask(&sandbox, "POST", &proof, r#"{"document_ids": ["d"]}"#);
+    assert_eq!((made.0, get(&sandbox, &proof).1), (StatusCode::CREATED, made.1));
+    let webhook = |body| ask(&sandbox, "PATCH", &scoped("/webhook"), body);
+    assert_eq!(webhook(r#"{"webhook_url": "https://a.example/"}"#).1["data"]["webhook_url"], "https://a.example/");
+    assert_eq!(
+        (webhook(r#"{"webhook_url": null}"#).0, webhook(r#"{"webhook_url": "x"}"#).0),
+        (StatusCode::OK, StatusCode::UNPROCESSABLE_ENTITY)
+    );
+    assert_eq!(sandbox.charges().count, 0);
+}
+
+#[test]
 fn monitoring_is_billed_when_it_is_enabled_and_its_end_forgets_the_numbers() {
     let (sandbox, _) = sandbox();
     assert_eq!(ask(&sandbox, "PATCH", &scoped("/frequency"), r#"{"check_frequency": "never"}"#).0, StatusCode::OK);

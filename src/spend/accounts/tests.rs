@@ -71,7 +71,7 @@ fn charge(caller: &str, operation: Billable, cents: i64) -> Charge {
         request_id: "r1".to_owned(),
         caller: caller.into(),
         enterprise: "6a09cdc3-8948-47f0-aa62-74ac943d6c58".parse().expect("a UUID"),
-        number: "+12025550000".parse().expect("E.164"),
+        number: Some("+12025550000".parse().expect("E.164")),
         operation,
         price: Usd::from_micros(cents * 10_000),
     }

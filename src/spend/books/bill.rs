@@ -1,4 +1,4 @@
-//! A bill as a CSV file: what was charged, when and for which number. Every error says where it is and how to mend it.
+//! A bill as a CSV file: what was charged, when, and for which number or operation. Every error says where it is and how to mend it.
 
 use std::io::Read;
 
@@ -6,7 +6,7 @@ use csv::{ErrorKind, ReaderBuilder, StringRecord, Trim};
 use jiff::Timestamp;
 
 use crate::policy::money::Usd;
-use crate::policy::pricing::Billable;
+use crate::policy::pricing::{Billable, Subject};
 use crate::telnyx::PhoneNumber;
 
 /// The columns that are read, in any order; others are passed over.
@@ -61,8 +61,17 @@ pub enum BillFault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Billed {
     pub(super) at: Timestamp,
-    pub(super) number: PhoneNumber,
+    pub(super) about: About,
     pub(super) cost: Usd,
+}
+
+/// What a charge is compared by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum About {
+    /// Its number.
+    Number(PhoneNumber),
+    /// Its operation, where it is about no number.
+    Operation(Billable),
 }
 
 /// Gives each charge of a bill to `take`, row by row.
@@ -100,14 +109,20 @@ impl Columns {
         let no_time = "not a time: write it in RFC 3339, as 2026-11-01T08:30:00Z or 2026-11-01T09:30:00+01:00";
         let at = time.parse().map_err(|_| fault("time", time, no_time.to_owned()))?;
         let no_number = "not a phone number: write it in E.164, as +16035551234";
-        let number = number.parse().map_err(|_| fault("number", number, no_number.to_owned()))?;
         // A bill that does not tell them apart leaves it empty.
-        if !operation.is_empty() && operation.parse::<Billable>().is_err() {
+        let billable: Option<Billable> = if operation.is_empty() {
+            None
+        } else {
             let wanted = "not an operation of this ledger: write fresh or first_touch, or nothing; leave out rows of other products";
-            return Err(fault("operation", operation, wanted.to_owned()));
-        }
+            Some(operation.parse().map_err(|_| fault("operation", operation, wanted.to_owned()))?)
+        };
+        let about = match billable {
+            Some(Billable::Frequency) => About::Operation(Billable::Frequency),
+            Some(billable) if number.is_empty() && billable.subject() != Subject::Number => About::Operation(billable),
+            _ => About::Number(number.parse().map_err(|_| fault("number", number, no_number.to_owned()))?),
+        };
         let cost = cost.parse().map_err(|error: crate::policy::money::NotUsd| fault("cost", cost, error.to_string()))?;
-        Ok(Billed { at, number, cost })
+        Ok(Billed { at, about, cost })
     }
 }
 

@@ -1,7 +1,9 @@
-//! Reconciliation: what the ledger posted against what a bill says, by day and number.
+//! Reconciliation: what the ledger posted against what a bill says, by day and number; by operation where there is no number.
 //!
 //! A charge counts on the UTC day on which it was held, which is when the call was made, and a row of the bill on the day of its time. In
 //! memory is one sum for each day of each number.
+//!
+//! A schedule is left out on both sides: the ledger counts the month that it may cost when it is set, and a bill has its runs, one by one.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -14,10 +16,11 @@ use rusqlite::{OpenFlags, OptionalExtension, params};
 use serde::Serialize;
 
 use super::super::store::instant;
-use super::bill::{self, BillError, Billed};
+use super::bill::{self, About, BillError, Billed};
 use super::rows::{Filter, State, Walk};
 use super::{Books, BooksError, BooksFailure, PAGE};
 use crate::policy::money::Usd;
+use crate::policy::pricing::Billable;
 use crate::telnyx::PhoneNumber;
 
 /// How long to wait until the gateway's writer lets the record of a reconciliation in.
@@ -34,8 +37,12 @@ pub struct Reconciliation {
     pub billed_rows: u64,
     /// How many were outside, and not looked at.
     pub other_rows: u64,
+    /// How many were of schedules, and left out.
+    pub schedule_rows: u64,
     /// How many charges the ledger has of these days.
     pub charges: u64,
+    /// How many others it has for schedules, which were left out.
+    pub schedules: u64,
     /// How many of them are of calls under way, which post nothing yet.
     pub held: u64,
     /// What the ledger posted.
@@ -57,7 +64,9 @@ pub struct Drift {
     /// The day, UTC.
     pub day: Date,
     /// The number.
-    pub number: PhoneNumber,
+    pub number: Option<PhoneNumber>,
+    /// What was done, where that is about no number.
+    pub operation: Option<Billable>,
     /// What the ledger posted.
     #[serde(rename = "posted_usd")]
     pub posted: Usd,
@@ -107,20 +116,27 @@ struct Sums {
     billed: Usd,
 }
 
-type Days = BTreeMap<(Date, PhoneNumber), Sums>;
+type Days = BTreeMap<(Date, About), Sums>;
+
+/// What is not compared.
+const SCHEDULE: About = About::Operation(Billable::Frequency);
 
 impl Books {
     /// Compares a bill with what was posted for calls from `since` to before `until`; else from the first to the last day of the bill.
     pub fn reconcile(&self, bill: impl Read, since: Option<Timestamp>, until: Option<Timestamp>) -> Result<Reconciliation, ReconcileError> {
         let mut days = Days::new();
-        let (mut billed_rows, mut other_rows) = (0, 0);
-        bill::read(bill, |Billed { at, number, cost }| {
+        let (mut billed_rows, mut other_rows, mut schedule_rows) = (0, 0, 0);
+        bill::read(bill, |Billed { at, about, cost }| {
             if since.is_some_and(|since| at < since) || until.is_some_and(|until| at >= until) {
                 other_rows += 1;
                 return;
             }
+            if about == SCHEDULE {
+                schedule_rows += 1;
+                return;
+            }
             billed_rows += 1;
-            days.entry((day(at), number)).or_default().billed += cost;
+            days.entry((day(at), about)).or_default().billed += cost;
         })?;
         let (first, last) = (days.keys().next().map(|(day, _)| *day), days.keys().next_back().map(|(day, _)| *day));
         let since = since.or_else(|| first.and_then(midnight)).ok_or(ReconcileError::NoDays)?;
@@ -133,7 +149,7 @@ impl Books {
             let next = rolled_up.parse::<Date>().ok().and_then(|day| day.checked_add(1.day()).ok()).unwrap_or(Date::MAX);
             return Err(ReconcileError::RolledUp(rolled_up, next));
         }
-        let (mut charges, mut held) = (0, 0);
+        let (mut charges, mut schedules, mut held) = (0, 0, 0);
         let filter = Filter { since: Some(since), until: Some(until), ..Filter::default() };
         let mut walk = self.told(Walk::begin(self, filter, None))?;
         loop {
@@ -142,15 +158,33 @@ impl Books {
                 break;
             }
             for row in rows {
+                let about = row.number.map_or(About::Operation(row.operation), About::Number);
+                if about == SCHEDULE {
+                    schedules += 1;
+                    continue;
+                }
                 charges += 1;
                 held += u64::from(row.state == State::Held);
-                days.entry((day(row.held_at), row.number)).or_default().posted += row.posted;
+                days.entry((day(row.held_at), about)).or_default().posted += row.posted;
             }
         }
         let (posted, billed) = (days.values().map(|sums| sums.posted).sum(), days.values().map(|sums| sums.billed).sum());
         let drift = posted - billed;
         let drifts = drifts(days);
-        Ok(Reconciliation { first_day, last_day, billed_rows, other_rows, charges, held, posted, billed, drift, drifts })
+        Ok(Reconciliation {
+            first_day,
+            last_day,
+            billed_rows,
+            other_rows,
+            schedule_rows,
+            charges,
+            schedules,
+            held,
+            posted,
+            billed,
+            drift,
+            drifts,
+        })
     }
 
     /// Keeps the result in the ledger: one short write, beside a running gateway too.
@@ -199,7 +233,13 @@ impl Books {
 fn drifts(days: Days) -> Vec<Drift> {
     let differing = days.into_iter().filter(|(_, sums)| sums.posted != sums.billed);
     let mut drifts: Vec<_> = differing
-        .map(|((day, number), Sums { posted, billed })| Drift { day, number, posted, billed, difference: posted - billed })
+        .map(|((day, about), Sums { posted, billed })| {
+            let (number, operation) = match about {
+                About::Number(number) => (Some(number), None),
+                About::Operation(operation) => (None, Some(operation)),
+            };
+            Drift { day, number, operation, posted, billed, difference: posted - billed }
+        })
         .collect();
     drifts.sort_by_key(|drift| std::cmp::Reverse(drift.difference.micros().unsigned_abs()));
     drifts

@@ -10,7 +10,7 @@ use rusqlite::named_params;
 use serde::{Serialize, Serializer};
 use strum::{IntoStaticStr, VariantArray};
 
-use super::super::store::{instant, parsed};
+use super::super::store::{instant, optional, parsed};
 use super::{Books, BooksError, BooksFailure};
 use crate::policy::money::Usd;
 use crate::policy::pricing::Billable;
@@ -129,11 +129,11 @@ pub struct Row {
     pub request_id: String,
     /// Who asked.
     pub caller: String,
-    /// Whose number it is.
+    /// For which enterprise.
     pub enterprise: EnterpriseId,
-    /// The number.
-    pub number: PhoneNumber,
-    /// What was done with it.
+    /// The number; none, if it was for the enterprise as a whole.
+    pub number: Option<PhoneNumber>,
+    /// What was done.
     pub operation: Billable,
     /// What was held for it.
     #[serde(rename = "price_usd")]
@@ -154,7 +154,7 @@ impl Row {
             request_id: row.get(5)?,
             caller: row.get(6)?,
             enterprise: parsed(row, 7)?,
-            number: parsed(row, 8)?,
+            number: optional(row, 8)?,
             operation: parsed(row, 9)?,
             price: Usd::from_micros(row.get(10)?),
             posted: Usd::from_micros(row.get(11)?),

@@ -17,8 +17,8 @@ use super::windows::Windows;
 use super::{Books, BooksError, BooksFailure, PAGE};
 use crate::policy::budget::{Budget, Charge};
 use crate::policy::money::Usd;
-use crate::policy::pricing::NotBillable;
-use crate::telnyx::EnterpriseId;
+use crate::policy::pricing::{Billable, NotBillable, Subject};
+use crate::telnyx::{EnterpriseId, PhoneNumber};
 
 /// Violations beyond these are counted and not listed.
 const LISTED: usize = 1_000;
@@ -181,7 +181,8 @@ struct RawCharge {
     request_id: String,
     caller: String,
     enterprise: String,
-    number: String,
+    /// None, where the column is null.
+    number: Option<String>,
     operation: String,
     price: Usd,
 }
@@ -240,7 +241,8 @@ impl Page {
             .query_map([after, newest, i64::try_from(PAGE).unwrap_or(i64::MAX)], |row| {
                 let (id, held_at_us, price) = (row.get(0)?, row.get(1)?, Usd::from_micros(row.get(7)?));
                 let (request_id, caller, enterprise) = (text(row, 2)?, text(row, 3)?, text(row, 4)?);
-                Ok(RawCharge { id, held_at_us, request_id, caller, enterprise, number: text(row, 5)?, operation: text(row, 6)?, price })
+                let number = (row.get_ref(5)? != ValueRef::Null).then(|| text(row, 5)).transpose()?;
+                Ok(RawCharge { id, held_at_us, request_id, caller, enterprise, number, operation: text(row, 6)?, price })
             })?
             .collect::<Result<_, _>>()?;
         let Some((first, last)) = charges.first().zip(charges.last()).map(|(first, last)| (first.id, last.id)) else { return Ok(None) };
@@ -319,12 +321,21 @@ impl RawCharge {
     /// The charge as the gateway reads it, if every value is one.
     fn read(&self, wrong: &mut impl FnMut(String)) -> Option<(Charge, Timestamp)> {
         let held_at = Timestamp::from_microsecond(self.held_at_us).map_err(|error| wrong(format!("its time is none: {error}")));
-        let number = self.number.parse().map_err(|error| wrong(format!("its number {:?}: {error}", self.number)));
-        let operation = self.operation.parse().map_err(|error: NotBillable| wrong(format!("its operation {:?}: {error}", self.operation)));
+        let number = self.number.as_ref().map(|text| text.parse::<PhoneNumber>().map_err(|error| format!("its number {text:?}: {error}")));
+        let number = number.transpose().map_err(&mut *wrong);
+        let operation: Result<Billable, ()> =
+            self.operation.parse().map_err(|error: NotBillable| wrong(format!("its operation {:?}: {error}", self.operation)));
         let enterprise: Result<EnterpriseId, ()> =
             self.enterprise.parse().map_err(|error| wrong(format!("its enterprise {:?}: {error}", self.enterprise)));
         if enterprise.is_ok_and(|enterprise| enterprise.to_string() != self.enterprise) {
             wrong(format!("its enterprise {:?} is not in lower case, so no budget of that enterprise counts it", self.enterprise));
+        }
+        match operation.map(Billable::subject) {
+            Ok(Subject::Number) if self.number.is_none() => wrong("it has no number, and its operation is about one".to_owned()),
+            Ok(Subject::Enterprise) if self.number.is_some() => {
+                wrong("it has a number, and its operation is about an enterprise".to_owned());
+            }
+            _ => {}
         }
         if self.caller.is_empty() {
             wrong("its caller has no name".to_owned());

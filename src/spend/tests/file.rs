@@ -22,8 +22,8 @@ async fn after_a_crash_usage_is_kept_and_open_holds_are_assumed() {
     let ledger = bench.try_open(after, vec![budget("all", "1.00")]).expect("opens");
     assert_eq!(figures(&ledger), ["all: 0.20 + 0.00"]);
     insta::assert_snapshot!(bench.take_events(), @r#"
-    Recalled(Posted { id: HoldId(1), enterprise: EnterpriseId(6a09cdc3-8948-47f0-aa62-74ac943d6c58), number: +12*******00, held_at: 2026-06-15T12:30:00Z, is_known: true })
-    Recalled(Posted { id: HoldId(2), enterprise: EnterpriseId(6a09cdc3-8948-47f0-aa62-74ac943d6c58), number: +12*******00, held_at: 2026-06-15T12:30:00Z, is_known: false })
+    Recalled(Posted { id: HoldId(1), enterprise: EnterpriseId(6a09cdc3-8948-47f0-aa62-74ac943d6c58), number: Some(+12*******00), operation: Fresh, held_at: 2026-06-15T12:30:00Z, is_known: true })
+    Recalled(Posted { id: HoldId(2), enterprise: EnterpriseId(6a09cdc3-8948-47f0-aa62-74ac943d6c58), number: Some(+12*******00), operation: Fresh, held_at: 2026-06-15T12:30:00Z, is_known: false })
     Ended { end: Assumed, amount: Usd(100000), caller: "b" }
     "#);
 }
@@ -86,7 +86,7 @@ async fn a_directory_that_is_not_there_and_a_file_of_a_later_version_are_refused
     let elsewhere = bench.dir.path().join("absent").join("ledger.sqlite");
     assert!(matches!(bench.try_open(elsewhere, vec![]).err().expect("no directory").why, OpenFailure::NoDirectory));
     bench.sql("PRAGMA user_version = 99");
-    assert!(matches!(bench.try_open(bench.path(), vec![]).err().expect("too new").why, OpenFailure::Version { found: 99, known: 2 }));
+    assert!(matches!(bench.try_open(bench.path(), vec![]).err().expect("too new").why, OpenFailure::Version { found: 99, known: 3 }));
 }
 
 /// Ways in which a write fails: at once, and only when the transaction is committed, as on a disk that is full or broken.
@@ -133,8 +133,8 @@ async fn a_file_that_cannot_be_used_at_the_start_is_tried_again_until_it_can() {
     std::fs::rename(restored.path(), bench.path()).expect("moves");
     bench.ended.notified().await;
     insta::assert_snapshot!(bench.take_events(), @r#"
-    Recalled(Posted { id: HoldId(1), enterprise: EnterpriseId(6a09cdc3-8948-47f0-aa62-74ac943d6c58), number: +12*******00, held_at: 2026-06-15T12:30:00Z, is_known: true })
-    Recalled(Posted { id: HoldId(2), enterprise: EnterpriseId(6a09cdc3-8948-47f0-aa62-74ac943d6c58), number: +12*******00, held_at: 2026-06-15T12:30:00Z, is_known: false })
+    Recalled(Posted { id: HoldId(1), enterprise: EnterpriseId(6a09cdc3-8948-47f0-aa62-74ac943d6c58), number: Some(+12*******00), operation: Fresh, held_at: 2026-06-15T12:30:00Z, is_known: true })
+    Recalled(Posted { id: HoldId(2), enterprise: EnterpriseId(6a09cdc3-8948-47f0-aa62-74ac943d6c58), number: Some(+12*******00), operation: Fresh, held_at: 2026-06-15T12:30:00Z, is_known: false })
     Ended { end: Assumed, amount: Usd(100000), caller: "b" }
     "#);
     assert_eq!(figures(&ledger), ["all: 0.20 + 0.00"]);

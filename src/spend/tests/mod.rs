@@ -3,6 +3,7 @@
 mod bills;
 mod books;
 mod control;
+mod enterprises;
 mod file;
 mod model;
 
@@ -87,7 +88,7 @@ fn charge(caller: &str) -> Charge {
         request_id: format!("request of {caller}"),
         caller: caller.into(),
         enterprise: "6a09cdc3-8948-47f0-aa62-74ac943d6c58".parse().expect("a UUID"),
-        number: "+12025550000".parse().expect("E.164"),
+        number: Some("+12025550000".parse().expect("E.164")),
         operation: Billable::Fresh,
         price: usd("0.10"),
     }

@@ -45,11 +45,13 @@ enum Step {
 struct Wish {
     dialer: bool,
     fresh: bool,
+    /// For the enterprise as a whole.
+    whole: bool,
     cents: i64,
 }
 
 fn wishes(most: usize) -> impl Strategy<Value = Vec<Wish>> {
-    let wish = (any::<bool>(), any::<bool>(), 0_i64..40).prop_map(|(dialer, fresh, cents)| Wish { dialer, fresh, cents });
+    let wish = (any::<[bool; 3]>(), 0_i64..40).prop_map(|([dialer, fresh, whole], cents)| Wish { dialer, fresh, whole, cents });
     proptest::collection::vec(wish, 1..most)
 }
 
@@ -136,8 +138,13 @@ fn budgets() -> Vec<Budget> {
 }
 
 fn charge_of(wish: Wish) -> Charge {
-    let operation = if wish.fresh { Billable::Fresh } else { Billable::FirstTouch };
-    Charge { operation, price: Usd::from_micros(wish.cents * 10_000), ..charge(if wish.dialer { "dialer" } else { "crm" }) }
+    let common = charge(if wish.dialer { "dialer" } else { "crm" });
+    let (operation, number) = match (wish.fresh, wish.whole) {
+        (true, _) => (Billable::Fresh, common.number),
+        (false, false) => (Billable::FirstTouch, common.number),
+        (false, true) => (Billable::Enable, None),
+    };
+    Charge { operation, number, price: Usd::from_micros(wish.cents * 10_000), ..common }
 }
 
 impl Trial {

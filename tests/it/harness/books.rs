@@ -7,6 +7,7 @@ use rusqlite::{Connection, OpenFlags};
 /// One charge, with what became of it.
 #[derive(Clone, Debug)]
 pub(crate) struct Charge {
+    /// Empty, where it is for the enterprise as a whole.
     pub(crate) number: String,
     /// How it ended; `held` if it has not.
     pub(crate) state: String,
@@ -18,7 +19,9 @@ pub(crate) struct Charge {
 pub(crate) fn charges(ledger: &Path) -> Vec<Charge> {
     let books = Connection::open_with_flags(ledger, OpenFlags::SQLITE_OPEN_READ_ONLY).expect("a ledger");
     let mut query = books.prepare("SELECT number, state, posted_micros FROM spend ORDER BY id").expect("the view is there");
-    let charges = query.query_map((), |row| Ok(Charge { number: row.get(0)?, state: row.get(1)?, posted: row.get(2)? }));
+    let charges = query.query_map((), |row| {
+        Ok(Charge { number: row.get::<_, Option<String>>(0)?.unwrap_or_default(), state: row.get(1)?, posted: row.get(2)? })
+    });
     charges.expect("a list").collect::<Result<_, _>>().expect("charges")
 }
 

@@ -71,11 +71,14 @@ mode = "keys"
 [[caller]]
 name = "dialer"
 key_sha256 = "${digest("dialer")}"
-allow = ["fresh", "refresh", "associate", "remediation", "enable", "enterprises"]
+allow = ["fresh", "refresh", "associate", "remediation", "enable", "frequency", "ownership", "enterprises"]
 
 [[caller]]
 name = "reader"
 key_sha256 = "${digest("reader")}"
+
+[prices]
+unpublished = "0"
 
 [ledger]
 path = "${join(this.folder, "ledger.sqlite")}"
@@ -133,6 +136,11 @@ window = "month"
     return (await read(`http://${this.sandbox}/sandbox/requests`)).json();
   }
 
+  /** Lets something go wrong with the next request that matches. */
+  async script(fault) {
+    await read(`http://${this.sandbox}/sandbox/faults`, { method: "POST", body: JSON.stringify(fault) });
+  }
+
   /** All series of a metric, added up, in millionths. */
   async metricSumMicros(name) {
     const text = await (await read(`http://${this.admin}/metrics`)).text();
@@ -142,8 +150,8 @@ window = "month"
   }
 }
 
-async function read(url) {
-  const answer = await fetch(url, { signal: AbortSignal.timeout(PATIENCE_MS) });
+async function read(url, options = {}) {
+  const answer = await fetch(url, { ...options, signal: AbortSignal.timeout(PATIENCE_MS) });
   if (!answer.ok) throw new Error(`${url}: ${answer.status}`);
   return answer;
 }

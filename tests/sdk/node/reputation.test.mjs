@@ -263,6 +263,19 @@ describe("with a budget that is not reached", () => {
     });
   }
 
+  const OTHERS = {
+    "branded calling": (api) => api.enterprises.brandedCalling(ENTERPRISE),
+    dir: (api) => api.enterprises.dir.list(ENTERPRISE),
+  };
+  for (const [name, call] of Object.entries(OTHERS)) {
+    test(`another product is refused, ${name}`, async () => {
+      const { api, attempts } = connect(gateway);
+      const error = await refused(call(api), Telnyx.PermissionDeniedError);
+      assert.equal(error.error.errors[0].code, "route_not_allowed");
+      assert.deepEqual([attempts.length, (await gateway.requestsUpstream()).length], [1, 0]);
+    });
+  }
+
   test("a letter of authorisation is a PDF", async () => {
     const letter = await connect(gateway).api.enterprises.reputation.loa.render(ENTERPRISE, {});
     assert.match(await letter.text(), /^%PDF-/);
@@ -298,6 +311,49 @@ describe("with a budget that is not reached", () => {
     await assertCharged(gateway, 4);
     assert.equal(await gateway.metricSumMicros("reputation_gateway_spend_usd_total"), 400_000);
     assert.equal(await gateway.metricSumMicros("reputation_gateway_budget_spent_usd"), 400_000);
+  });
+});
+
+describe("with a budget for what is paid by the month", () => {
+  let gateway;
+  beforeEach(async () => {
+    gateway = await Gateway.start({ budgetUsd: "1000.00" });
+  });
+  afterEach(() => gateway.stop());
+
+  const enable = (api) => api.enterprises.reputation.enable(ENTERPRISE, { loa_document_id: "doc-1", check_frequency: "weekly" });
+  const schedule = (api, frequency) => api.enterprises.reputation.updateFrequency(ENTERPRISE, { check_frequency: frequency });
+
+  test("monitoring is enabled for a hundred dollars once", async () => {
+    const { api, attempts } = connect(gateway);
+    const error = await refused(enable(api), Telnyx.ConflictError);
+    assert.deepEqual([error.error.errors[0].code, attempts.length], ["already_enabled", 1]);
+    await api.enterprises.reputation.disable(ENTERPRISE);
+    const enabled = await ask(enable(api));
+    assert.deepEqual(enabled.word, ["billed", "yes", 100]);
+    assert.equal(enabled.body.data.check_frequency, "weekly");
+    await refused(enable(connect(gateway, { key: gateway.keys.reader }).api), Telnyx.PermissionDeniedError);
+    assert.equal((await gateway.charges()).total_usd, "100.00");
+  });
+
+  test("a lost answer to enabling is not paid for twice", async () => {
+    const { api, attempts } = connect(gateway);
+    await api.enterprises.reputation.disable(ENTERPRISE);
+    await gateway.script({ fault: "reset_after_billing", method: "POST" });
+    assert.deepEqual((await ask(enable(api))).word, ["recovered", "yes", 100]);
+    assert.deepEqual([attempts.length, (await gateway.charges()).by_operation.monitoring.count], [2, 1]);
+  });
+
+  test("a schedule is counted as its month", async () => {
+    const { api, attempts } = connect(gateway);
+    const monthly = await ask(schedule(api, "monthly"));
+    assert.deepEqual([monthly.word, monthly.body.data.check_frequency], [["billed", "yes", 100.2], "monthly"]);
+    const { status, error } = await refused(schedule(api, "daily"), Telnyx.APIError);
+    assert.deepEqual([status, error.gateway.price_usd], [402, "3006.00"]);
+    assert.match(error.errors[0].detail, /1002 numbers x 30 runs/);
+    assert.equal((await ask(schedule(api, "never"))).decision, "passed");
+    assert.deepEqual([attempts.length, (await gateway.charges()).count], [3, 0]);
+    await refused(schedule(connect(gateway, { key: gateway.keys.reader }).api, "never"), Telnyx.PermissionDeniedError);
   });
 });
 

@@ -28,6 +28,12 @@ def gateway(tmp_path: Path) -> Iterator[Gateway]:
 
 
 @pytest.fixture
+def rich(tmp_path: Path) -> Iterator[Gateway]:
+    """A gateway that may spend what monitoring costs."""
+    yield from running(tmp_path, "1000.00")
+
+
+@pytest.fixture
 def penniless(tmp_path: Path) -> Iterator[Gateway]:
     """A gateway that may spend nothing."""
     yield from running(tmp_path, "0.00")

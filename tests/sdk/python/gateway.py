@@ -64,11 +64,14 @@ mode = "keys"
 [[caller]]
 name = "dialer"
 key_sha256 = "{digest["dialer"]}"
-allow = ["fresh", "refresh", "associate", "remediation", "enable", "enterprises"]
+allow = ["fresh", "refresh", "associate", "remediation", "enable", "frequency", "ownership", "enterprises"]
 
 [[caller]]
 name = "reader"
 key_sha256 = "{digest["reader"]}"
+
+[prices]
+unpublished = "0"
 
 [ledger]
 path = "{folder / "ledger.sqlite"}"
@@ -121,6 +124,10 @@ window = "month"
         """What the sandbox has seen."""
         return json.loads(_read(f"http://{self._sandbox}/sandbox/requests"))
 
+    def script(self, fault: dict) -> None:
+        """Lets something go wrong with the next request that matches."""
+        _read(f"http://{self._sandbox}/sandbox/faults", json.dumps(fault).encode())
+
     def assert_charged(self, count: int) -> None:
         """Nothing but so many checks was billed."""
         charges = self.charges()
@@ -135,7 +142,7 @@ window = "month"
         return sum((Decimal(value) for value in values), Decimal(0)).quantize(Decimal("0.000001"))
 
 
-def _read(url: str) -> bytes:
+def _read(url: str, posted: bytes | None = None) -> bytes:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(url, timeout=PATIENCE_SECONDS) as answer:
+    with opener.open(url, data=posted, timeout=PATIENCE_SECONDS) as answer:
         return answer.read()

@@ -18,6 +18,28 @@ READS = {
     "enterprise": lambda api: api.enterprises.with_raw_response.retrieve(ENTERPRISE),
 }
 
+# Telnyx publishes no price for these; the test gateway is told that they cost nothing.
+UNPUBLISHED = {
+    "ownership": lambda api: api.enterprises.reputation.numbers.with_raw_response.retrieve_ownership(STORED, enterprise_id=ENTERPRISE),
+    "confirm": lambda api: api.enterprises.reputation.numbers.with_raw_response.ownership_confirm(
+        STORED, enterprise_id=ENTERPRISE, still_own=True
+    ),
+    "prove": lambda api: api.enterprises.reputation.external_verification.with_raw_response.create(
+        ENTERPRISE, document_ids=["doc-1"], phone_numbers=["+13125550000"]
+    ),
+    "webhook": lambda api: api.enterprises.reputation.with_raw_response.update_webhook(
+        ENTERPRISE, webhook_url="https://hooks.example.com/"
+    ),
+    "no_webhook": lambda api: api.enterprises.reputation.with_raw_response.update_webhook(ENTERPRISE, webhook_url=None),
+}
+
+# Products beside number reputation.
+OTHERS = {
+    "branded_calling": lambda api: api.enterprises.with_raw_response.branded_calling(ENTERPRISE),
+    "dir": lambda api: api.enterprises.dir.with_raw_response.list(ENTERPRISE),
+    "verify_email": lambda api: api.enterprises.verify_email.with_raw_response.confirm(ENTERPRISE, code="123456"),
+}
+
 PROFILE = {
     "billing_address": {},
     "billing_contact": {},
@@ -76,6 +98,84 @@ def test_free_writes_pass_with_permission_and_only_then(penniless, connect, writ
         reader.ask(write)
     assert (len(reader.attempts), penniless.requests_upstream()) == (1, before)
     penniless.assert_charged(0)
+
+
+@pytest.mark.parametrize("call", UNPUBLISHED.values(), ids=UNPUBLISHED.keys())
+def test_what_has_no_published_price_passes_with_permission_and_only_then(penniless, connect, call):
+    answer = connect(penniless).ask(call)
+    assert (answer.decision, answer.billed) == ("passed", "no")
+    before = penniless.requests_upstream()
+    reader = connect(penniless, key=penniless.keys["reader"])
+    with pytest.raises(telnyx.PermissionDeniedError):
+        reader.ask(call)
+    assert (len(reader.attempts), penniless.requests_upstream()) == (1, before)
+    penniless.assert_charged(0)
+
+
+def test_a_proof_of_ownership_is_read_back(penniless, connect):
+    client = connect(penniless)
+    client.ask(UNPUBLISHED["prove"])
+    read = client.ask(lambda api: api.enterprises.reputation.external_verification.with_raw_response.list(ENTERPRISE))
+    assert (read.decision, read.body.data.status, read.body.data.document_ids) == ("passed", "pending", ["doc-1"])
+
+
+@pytest.mark.parametrize("call", OTHERS.values(), ids=OTHERS.keys())
+def test_other_products_are_refused(gateway, connect, call):
+    client = connect(gateway)
+    with pytest.raises(telnyx.PermissionDeniedError) as refusal:
+        client.ask(call)
+    assert refusal.value.body["errors"][0]["code"] == "route_not_allowed"
+    assert (len(client.attempts), gateway.requests_upstream()) == (1, [])
+
+
+def frequency(wanted):
+    return lambda api: api.enterprises.reputation.with_raw_response.update_frequency(ENTERPRISE, check_frequency=wanted)
+
+
+def enable(api):
+    return api.enterprises.reputation.with_raw_response.enable(ENTERPRISE, loa_document_id="doc-1", check_frequency="weekly")
+
+
+def disable(api):
+    return api.enterprises.reputation.with_raw_response.disable(ENTERPRISE)
+
+
+def test_monitoring_is_enabled_for_a_hundred_dollars_once(rich, connect):
+    client = connect(rich)
+    with pytest.raises(telnyx.ConflictError) as refusal:
+        client.ask(enable)
+    assert (refusal.value.body["errors"][0]["code"], len(client.attempts)) == ("already_enabled", 1)
+    client.ask(disable)
+    enabled = client.ask(enable)
+    assert (enabled.decision, enabled.billed, Decimal(enabled.cost_usd)) == ("billed", "yes", Decimal("100.00"))
+    assert (enabled.body.data.check_frequency, enabled.body.data.loa_document_id) == ("weekly", "doc-1")
+    assert Decimal(rich.charges()["total_usd"]) == Decimal("100.00")
+    with pytest.raises(telnyx.PermissionDeniedError):
+        connect(rich, key=rich.keys["reader"]).ask(enable)
+
+
+def test_a_lost_answer_to_enabling_is_not_paid_for_twice(rich, connect):
+    client = connect(rich)
+    client.ask(disable)
+    rich.script({"fault": "reset_after_billing", "method": "POST"})
+    enabled = client.ask(enable)
+    assert (enabled.decision, enabled.billed, len(client.attempts)) == ("recovered", "yes", 2)
+    assert rich.charges()["by_operation"]["monitoring"]["count"] == 1
+
+
+def test_a_schedule_is_counted_as_its_month(rich, connect):
+    client = connect(rich)
+    monthly = client.ask(frequency("monthly"))
+    assert (monthly.decision, monthly.billed, Decimal(monthly.cost_usd)) == ("billed", "yes", Decimal("100.20"))
+    assert monthly.body.data.check_frequency == "monthly"
+    with pytest.raises(telnyx.APIStatusError) as refusal:
+        client.ask(frequency("daily"))
+    assert (refusal.value.status_code, refusal.value.body["gateway"]["price_usd"]) == (402, "3006.00")
+    assert "1002 numbers x 30 runs" in refusal.value.body["errors"][0]["detail"]
+    assert client.ask(frequency("never")).decision == "passed"
+    assert (len(client.attempts), rich.charges()["count"]) == (3, 0)
+    with pytest.raises(telnyx.PermissionDeniedError):
+        connect(rich, key=rich.keys["reader"]).ask(frequency("never"))
 
 
 def test_a_letter_of_authorisation_is_a_pdf(gateway):

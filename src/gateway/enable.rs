@@ -1,0 +1,186 @@
+//! Monitoring bought for an enterprise: its first month under one hold, never twice.
+//!
+//! A free look at the settings comes before each purchase, and after one whose answer was lost. `policy::enable` says what a look calls for.
+
+use std::time::Duration;
+
+use http::request::Parts;
+use http::{Method, StatusCode};
+use serde_json::{Map, Value};
+use tokio::time::timeout;
+
+use super::Gateway;
+use super::answer::{Answer, Bill, Content, Forward, Refused};
+use super::ask;
+use super::charge::LEDGER_WAIT;
+use super::failure::Failure;
+use super::pass::{path, tells_of};
+use super::purchase::RECOVERY_WAIT;
+use super::refusal;
+use super::single::{Bought, Single, Whose, crashed};
+use super::visit::Visit;
+use super::write::About;
+use crate::auth::{Identity, Permission};
+use crate::policy::decision::Decision;
+use crate::policy::enable::{self, Action, Fate, Last};
+use crate::policy::evidence::Billing;
+use crate::policy::pricing::Billable;
+use crate::spend::{Finding, HoldId, HoldRefused};
+use crate::telnyx::{EnterpriseId, Operation, Route, record};
+use crate::upstream::{self, Message};
+use crate::wire::directives::Directives;
+
+/// The last call that enabled monitoring for an enterprise, or may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Enabling {
+    pub(super) hold: HoldId,
+    /// When it was sent (monotonic).
+    pub(super) sent: Duration,
+    pub(super) fate: Fate,
+}
+
+/// What is to be enabled.
+struct Wish {
+    identity: Identity,
+    retry: bool,
+    call: Single,
+}
+
+/// What a look at the settings found.
+enum Settings {
+    /// They are there.
+    Enabled(upstream::Answer),
+    /// They are not.
+    Absent,
+}
+
+impl Gateway {
+    /// Enables monitoring for an enterprise.
+    pub(super) async fn enable(
+        &self,
+        route: &Route<'_>,
+        (head, body): (&Parts, &[u8]),
+        identity: &Identity,
+        wishes: Directives,
+        visit: &mut Visit,
+    ) -> Refused<Answer> {
+        let enterprise = self.enterprise(route.enterprise, identity, wishes, visit).await?;
+        visit.about(enterprise, None);
+        if !identity.caller.may(Permission::Enable) {
+            return Err(refusal::no_permission(Permission::Enable));
+        }
+        let object: Map<String, Value> = ask::object(head, body, Some(enterprise))?.unwrap_or_default();
+        ask::enabling(&object)?;
+        let call = Single {
+            caller: identity.caller.clone(),
+            context: self.context(identity, Some(enterprise), visit)?,
+            enterprise,
+            number: None,
+            operation: Operation::Enable,
+            billable: Billable::Enable,
+            price: self.0.rules.prices.price(Billable::Enable),
+            message: Message::new(Method::POST, path(route, Some(enterprise))?, Value::Object(object).to_string()),
+        };
+        let price = call.price;
+        let wish = Wish { identity: identity.clone(), retry: wishes.retry, call };
+        let lead = self.alone((identity.partition, enterprise), visit).await;
+        let gateway = self.clone();
+        let enabling = self.0.tasks.spawn(async move {
+            let answer = gateway.enable_once(&wish).await;
+            lead.land(());
+            answer
+        });
+        visit.waiting_for(enabling).await.unwrap_or_else(|_| Err(crashed(price)))
+    }
+
+    async fn enable_once(&self, wish: &Wish) -> Refused<Answer> {
+        let whose = (wish.identity.partition, wish.call.enterprise);
+        let (begun, enablings) = (self.0.clock.elapsed(), &self.0.monitoring.enablings);
+        let settings = self.settings_of(wish).await.map_err(|failure| refusal::failed(&failure))?;
+        let last = enablings.get(&whose);
+        let known = last.map(|last| Last { age: begun.saturating_sub(last.sent), fate: last.fate });
+        let action = enable::decide(matches!(settings, Settings::Enabled(_)), known, wish.retry, self.0.rules.effect);
+        match (action, settings) {
+            (Action::Recovered, Settings::Enabled(answer)) => {
+                self.confirm(whose, last).await;
+                Ok(answered(Decision::Recovered, Bill::NOTHING, answer))
+            }
+            (Action::Repeated, Settings::Enabled(answer)) => Ok(answered(Decision::Cooldown, Bill::NOTHING, answer)),
+            (Action::Wait, _) => Err(refusal::outcome_unknown()),
+            (Action::Buy { take_back }, Settings::Absent) => {
+                if let Some(last) = last.filter(|_| take_back) {
+                    let why = "a look found monitoring not enabled after the call could take effect: it was not carried out";
+                    let corrected = timeout(LEDGER_WAIT, self.0.ledger.correct(last.hold, Finding::NotBilled, why)).await;
+                    if !matches!(corrected, Ok(Ok(_))) {
+                        return Err(refusal::hold_refused(&HoldRefused::Unavailable, wish.call.price, &self.0.rules));
+                    }
+                    enablings.invalidate(&whose);
+                }
+                self.buy_monitoring(wish, whose).await
+            }
+            _ => Err(refusal::already_enabled()),
+        }
+    }
+
+    async fn buy_monitoring(&self, wish: &Wish, whose: Whose) -> Refused<Answer> {
+        let enablings = &self.0.monitoring.enablings;
+        let sending = |hold, sent| enablings.insert(whose, Enabling { hold, sent, fate: Fate::Unknown });
+        let bought = self.buy_single(&wish.call, sending).await;
+        let about = About { operation: Operation::Enable, enterprise: Some(wish.call.enterprise), number: None };
+        match bought.billing {
+            Billing::NotBilled | Billing::NotSent => {
+                // Nothing was sent where it was denied: what stands for a former call stays.
+                if enablings.get(&whose).is_some_and(|last| last.fate == Fate::Unknown) {
+                    enablings.invalidate(&whose);
+                }
+            }
+            Billing::Billed => {
+                self.forget(about, false, whose.0);
+                if let Some(last) = enablings.get(&whose) {
+                    enablings.insert(whose, Enabling { fate: Fate::Paid, ..last });
+                }
+            }
+            Billing::Unknown => {
+                self.forget(about, false, whose.0);
+                return self.recover_monitoring(wish, whose, bought).await;
+            }
+        }
+        self.bought(bought, wish.call.price, Forward::Method)
+    }
+
+    /// A free look that may show that the call has worked: a moment ago monitoring was not enabled.
+    async fn recover_monitoring(&self, wish: &Wish, whose: Whose, bought: Bought) -> Refused<Answer> {
+        if let Ok(Ok(Settings::Enabled(answer))) = timeout(RECOVERY_WAIT, self.settings_of(wish)).await {
+            self.confirm(whose, self.0.monitoring.enablings.get(&whose)).await;
+            return Ok(answered(Decision::Recovered, Bill::of(Billing::Billed, wish.call.price), answer));
+        }
+        self.bought(bought, wish.call.price, Forward::Method)
+    }
+
+    /// The call of unknown outcome has worked. What cannot be recorded now is with the next look.
+    async fn confirm(&self, whose: Whose, last: Option<Enabling>) {
+        let Some(last) = last else { return };
+        let why = "a look found monitoring enabled after the call: it was billed";
+        if let Ok(Ok(_)) = timeout(LEDGER_WAIT, self.0.ledger.correct(last.hold, Finding::Billed, why)).await {
+            self.0.monitoring.enablings.insert(whose, Enabling { fate: Fate::Paid, ..last });
+        }
+    }
+
+    /// The settings, asked of Telnyx now.
+    async fn settings_of(&self, wish: &Wish) -> Result<Settings, Failure> {
+        let (enterprise, context): (EnterpriseId, _) = (wish.call.enterprise, &wish.call.context);
+        match self.free(&format!("/enterprises/{enterprise}/reputation"), Operation::Settings, context).await {
+            Ok(answer) if !tells_of(&answer.body, Operation::Settings, Some(enterprise)) => Err(Failure::Invalid),
+            Ok(answer) if record::is_deleted(&answer.body) => Ok(Settings::Absent),
+            Ok(answer) => Ok(Settings::Enabled(answer)),
+            Err(Failure::Refused(relay)) if relay.status == StatusCode::NOT_FOUND => Ok(Settings::Absent),
+            Err(failure) => Err(failure),
+        }
+    }
+}
+
+/// What enabling is answered with, in the bytes of the settings.
+fn answered(decision: Decision, bill: Bill, settings: upstream::Answer) -> Answer {
+    let content = Content::Results { status: StatusCode::CREATED, body: settings.body, forwarded: false };
+    Answer { decision, bill, avoided: None, content }
+}

@@ -1,0 +1,176 @@
+//! One call under one hold, as a whole: no check of a number, so no look at a number shows what became of it.
+//!
+//! It runs in a task of its own, which owns the hold. Calls about the same enterprise's monitoring are made one after another.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+use moka::policy::EvictionPolicy;
+use moka::sync::Cache;
+
+use super::Gateway;
+use super::answer::{Answer, Bill, Content, Forward, Refused};
+use super::batch::End;
+use super::charge::{Denied, STOPPED};
+use super::enable::Enabling;
+use super::failure::{Failure, relay};
+use super::frequency::Counted;
+use super::pass::tells_of;
+use super::refusal;
+use super::visit::Visit;
+use crate::auth::Caller;
+use crate::flight::{Flights, Lead, Seat};
+use crate::policy::budget::Charge;
+use crate::policy::decision::Decision;
+use crate::policy::entitlement::Partition;
+use crate::policy::evidence::{Billing, judge_one};
+use crate::policy::money::Usd;
+use crate::policy::pricing::Billable;
+use crate::spend::{HoldId, HoldRefused};
+use crate::telnyx::{EnterpriseId, Operation, PhoneNumber};
+use crate::upstream::{self, Context, Message, Outcome};
+
+/// Whose enterprise.
+pub(super) type Whose = (Partition, EnterpriseId);
+
+/// Enterprises whose last calls are remembered.
+const REMEMBERED: u64 = 10_000;
+
+/// What is known of calls that were about an enterprise as a whole; clones share it.
+#[derive(Clone, Debug)]
+pub(super) struct Monitoring {
+    /// The calls under way.
+    aloft: Flights<Whose, ()>,
+    /// The last that enabled it, or may have.
+    pub(super) enablings: Cache<Whose, Enabling>,
+    /// The last schedule whose month was counted.
+    pub(super) schedules: Cache<Whose, Counted>,
+}
+
+impl Default for Monitoring {
+    fn default() -> Self {
+        Self { aloft: Flights::default(), enablings: memory(), schedules: memory() }
+    }
+}
+
+impl Monitoring {
+    /// What was paid for this enterprise's monitoring tells nothing any more.
+    pub(super) fn forget(&self, whose: &Whose) {
+        self.enablings.invalidate(whose);
+        self.schedules.invalidate(whose);
+    }
+}
+
+/// `TinyLFU` could refuse to remember a call that was just made.
+fn memory<T: Clone + Send + Sync + 'static>() -> Cache<Whose, T> {
+    Cache::builder().max_capacity(REMEMBERED).eviction_policy(EvictionPolicy::lru()).build()
+}
+
+/// A call, with all that it takes to pay for it.
+pub(super) struct Single {
+    pub(super) caller: Arc<Caller>,
+    pub(super) context: Context,
+    pub(super) enterprise: EnterpriseId,
+    pub(super) number: Option<PhoneNumber>,
+    pub(super) operation: Operation,
+    pub(super) billable: Billable,
+    /// All of it.
+    pub(super) price: Usd,
+    pub(super) message: Message,
+}
+
+/// What became of it.
+pub(super) struct Bought {
+    pub(super) billing: Billing,
+    pub(super) end: End,
+}
+
+impl Gateway {
+    /// Waits until nobody else makes such a call for this enterprise.
+    pub(super) async fn alone(&self, whose: Whose, visit: &mut Visit) -> Lead<Whose, ()> {
+        loop {
+            match self.0.monitoring.aloft.board(&whose) {
+                Seat::Lead(lead) => return lead,
+                // Whatever became of it.
+                Seat::Follow(flight) => drop(visit.waiting_for(flight.landed()).await),
+            }
+        }
+    }
+
+    /// Buys it. `sending` is told of the hold right before the call leaves.
+    pub(super) async fn buy_single(&self, call: &Single, sending: impl FnOnce(HoldId, Duration)) -> Bought {
+        let denied = |denied| Bought { billing: Billing::NotSent, end: End::Denied(denied) };
+        let charge = Charge {
+            request_id: call.context.request_id.to_str().unwrap_or_default().to_owned(),
+            caller: call.caller.name.clone(),
+            enterprise: call.enterprise,
+            number: call.number,
+            operation: call.billable,
+            price: call.price,
+        };
+        let hold = match self.permit_all(&call.caller.name, &call.context, vec![charge]).await.map(|mut holds| holds.pop()) {
+            Ok(Some(hold)) => hold,
+            Ok(None) => return denied(Denied::Hold(HoldRefused::Unavailable)),
+            Err(why) => return denied(why),
+        };
+        let turn = match self.turn(&call.context).await {
+            Ok(turn) => turn,
+            Err(why) => {
+                self.settle(hold, Billing::NotSent, STOPPED).await;
+                return denied(why);
+            }
+        };
+        let at = self.0.clock.elapsed();
+        sending(hold.id(), at);
+        let outcome = self.send(turn, &call.message, &call.context).await;
+        let (billing, why, end) = call.judged(outcome);
+        self.count_upstream(call.operation, billing, self.0.clock.elapsed().saturating_sub(at));
+        self.settle(hold, billing, why).await;
+        Bought { billing, end }
+    }
+
+    /// The answer to it, in Telnyx's bytes.
+    pub(super) fn bought(&self, bought: Bought, price: Usd, forward: Forward) -> Refused<Answer> {
+        let bill = Bill::of(bought.billing, price);
+        let refused = bought.end.refusal(price, &self.0.rules);
+        match (bought.end, refused) {
+            (End::Answered(answer), None) => {
+                Ok(Answer { decision: Decision::Billed, bill, avoided: None, content: Content::Passed(relay(answer), forward) })
+            }
+            (_, refused) => Err(Box::new(Answer { bill, ..*refused.unwrap_or_else(refusal::outcome_unknown) })),
+        }
+    }
+}
+
+impl Single {
+    fn judged(&self, outcome: Outcome) -> (Billing, &'static str, End) {
+        let answer = match outcome {
+            Outcome::Answered(answer) => answer,
+            Outcome::NotSent(why) => return (Billing::NotSent, "it was never sent", End::Failed(Failure::NotSent(why))),
+            Outcome::Unknown(_) => {
+                let why = "the answer was lost after the request was sent";
+                return (Billing::Unknown, why, End::Failed(Failure::OutcomeUnknown));
+            }
+        };
+        let (status, is_success) = (answer.status, answer.status.is_success());
+        let is_whole = is_success && is_whole(&answer, self.operation, self.enterprise);
+        let (billing, why) = judge_one(self.billable, status.as_u16(), is_whole.then_some(true));
+        let end = match billing {
+            _ if is_whole => End::Answered(answer),
+            Billing::Unknown if !is_success => End::Failed(Failure::OutcomeUnknown),
+            _ => End::Failed(Failure::of(answer, &self.context.credential)),
+        };
+        (billing, why, end)
+    }
+}
+
+/// Whether it is the whole answer to a write about this enterprise.
+pub(super) fn is_whole(answer: &upstream::Answer, operation: Operation, enterprise: EnterpriseId) -> bool {
+    answer.status == StatusCode::NO_CONTENT || tells_of(&answer.body, operation, Some(enterprise))
+}
+
+/// The task that owned the call is gone.
+pub(super) fn crashed(price: Usd) -> Box<Answer> {
+    Box::new(Answer { bill: Bill::of(Billing::Unknown, price), ..*refusal::outcome_unknown() })
+}
