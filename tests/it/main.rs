@@ -2,6 +2,7 @@
 
 mod account;
 mod associate;
+mod attacks;
 mod budgets;
 mod callers;
 mod care;
