@@ -21,6 +21,7 @@ mod process;
 mod reads;
 mod refresh;
 mod remediation;
+mod replays;
 mod telemetry;
 mod tidy;
 mod tls;
