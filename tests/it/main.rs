@@ -23,6 +23,7 @@ mod refresh;
 mod remediation;
 mod replays;
 mod telemetry;
+mod tenants;
 mod tidy;
 mod tls;
 mod wire;

@@ -109,13 +109,21 @@ impl World {
 
     /// The same before an account of these enterprises, of which none is the default.
     pub(crate) async fn of_account(enterprises: &[&str], tables: &str, change: impl FnOnce(&mut Config)) -> Self {
-        let mut config = configured(tables, change);
-        config.upstream.default_enterprise = None;
-        let enterprises = enterprises.iter().map(ToString::to_string).collect();
-        Self::of(config, sandbox::Config { enterprises, ..sandbox::Config::default() }, Way::Straight).await
+        Self::of_account_by(Way::Straight, enterprises, configured(tables, change)).await
     }
 
     /// The same with the gate between the gateway and its upstream.
+    pub(crate) async fn gated_account(enterprises: &[&str], tables: &str, change: impl FnOnce(&mut Config)) -> Self {
+        Self::of_account_by(Way::Gated, enterprises, configured(tables, change)).await
+    }
+
+    async fn of_account_by(way: Way, enterprises: &[&str], mut config: Config) -> Self {
+        config.upstream.default_enterprise = None;
+        let enterprises = enterprises.iter().map(ToString::to_string).collect();
+        Self::of(config, sandbox::Config { enterprises, ..sandbox::Config::default() }, way).await
+    }
+
+    /// A gateway with the gate between it and its upstream.
     pub(crate) async fn gated(tables: &str, change: impl FnOnce(&mut Config)) -> Self {
         Self::of(configured(tables, change), sandbox::Config::default(), Way::Gated).await
     }
