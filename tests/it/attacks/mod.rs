@@ -12,22 +12,18 @@ mod streams;
 mod targets;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use reputation_gateway::sandbox::Seen;
 use tokio::time::timeout;
 
 use crate::harness::callers::{ALL, caller, keys};
-use crate::harness::{STORED, Wire, World, books};
+use crate::harness::{PATIENCE, STORED, Wire, World, books};
 use row::{Row, Table, Then};
 
 const BUDGET: &str = "[[budget]]\nname = \"all-day\"\nlimit = \"1000.00\"\nwindow = \"day\"\n";
 
 /// Fields that a request upstream may have, however many a client sent.
 const UPSTREAM: [&str; 8] = ["accept", "accept-encoding", "content-length", "content-type", "host", "user-agent", "via", "x-request-id"];
-
-/// Long after any answer: an answer that is missing is a fault, and no reason to hang.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A world before a table, and what was billed and seen in it so far.
 struct Range {

@@ -57,6 +57,9 @@ ttl_jitter = 0.0
 /// Ten dollars a day.
 pub(crate) const BUDGET: &str = "[[budget]]\nname = \"all-day\"\nlimit = \"10.00\"\nwindow = \"day\"\n";
 
+/// Long after any event that a test waits for: one that does not come is a fault, and no reason to hang.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
 /// Waits until a gateway knows of every call what became of it.
 pub(crate) async fn resolved(admin: SocketAddr) {
     while !Ask::new(admin, "/metrics").send().await.text().contains("\nreputation_gateway_calls_unresolved 0\n") {
@@ -216,9 +219,13 @@ impl World {
 
     /// Waits until so many requests have reached the sandbox.
     pub(crate) async fn reached(&self, requests: usize) {
-        while self.sent() < requests {
-            tokio::task::yield_now().await;
-        }
+        let reached = async {
+            while self.sent() < requests {
+                tokio::task::yield_now().await;
+            }
+        };
+        let in_time = tokio::time::timeout(PATIENCE, reached).await;
+        assert!(in_time.is_ok(), "{} requests have reached the sandbox instead of {requests}", self.sent());
     }
 
     /// Waits until it is known of every call what became of it.
