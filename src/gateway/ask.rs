@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderValue, Method};
 use serde::Deserialize;
@@ -90,13 +90,16 @@ fn listed(phone_numbers: &[Value], most: usize) -> Refused<Vec<PhoneNumber>> {
     Ok(numbers)
 }
 
-/// A body is JSON; a client may leave its type out.
+/// A body is JSON in no coding; a client may leave its type out.
 fn check_type(head: &Parts, parameter: &'static str) -> Refused<()> {
     let is_json = |kind: &HeaderValue| kind.to_str().is_ok_and(|kind| media_type(kind).eq_ignore_ascii_case("application/json"));
-    if head.headers.get_all(CONTENT_TYPE).iter().all(is_json) {
-        return Ok(());
+    if !head.headers.get_all(CONTENT_TYPE).iter().all(is_json) {
+        return Err(bad_parameter(parameter, "the body is JSON: its Content-Type is application/json"));
     }
-    Err(bad_parameter(parameter, "the body is JSON: its Content-Type is application/json"))
+    if !head.headers.get_all(CONTENT_ENCODING).iter().all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Err(bad_parameter(parameter, "the body is taken as it is: send it without a Content-Encoding"));
+    }
+    Ok(())
 }
 
 /// The object in the body of a write, or that there is no body. It is sent as it was read here, so that what was checked is what
@@ -107,7 +110,8 @@ pub(super) fn object(head: &Parts, body: &[u8], enterprise: Option<EnterpriseId>
     }
     check_type(head, "body")?;
     let object = json::object(body).map_err(|error| bad_parameter("body", format!("the body is a JSON object or nothing: {error}")))?;
-    if let (Some(enterprise), Some(named)) = (enterprise, object.get("enterprise_id")) {
+    let named = object.iter().find_map(|(name, value)| (json::folded(name) == "enterprise_id").then_some(value));
+    if let (Some(enterprise), Some(named)) = (enterprise, named) {
         let same = named.as_str().and_then(|named| named.parse().ok()) == Some(enterprise);
         if !same {
             return Err(bad_parameter("enterprise_id", "the body names another enterprise than the path"));

@@ -1,6 +1,7 @@
 //! Lines of HTTP/1.1 end with CR and LF. The parser takes a lone LF too (RFC 9112, 2.2, allows that), and who stands before the gateway may
 //! not: then the two would see different fields. So a lone LF in a head or in trailers is made a NUL, which the parser refuses in its turn,
-//! behind the answers to the requests before it. So is the LF of a length that is said twice, which the parser takes if both are equal.
+//! behind the answers to the requests before it. So is the LF of a length that is said twice, which the parser takes if both are equal, and
+//! of one that is said in two ways, of which the parser takes the chunks.
 //!
 //! Where heads are follows from `Content-Length` and `Transfer-Encoding`. The parser decides what they mean; where this disagreed with it,
 //! a lone LF would be let through or a body spoilt, and no request would be seen that the parser does not see.
@@ -109,6 +110,9 @@ impl Lines {
                     let Some(length) = number(length, 10).filter(|_| is_plain) else { return false };
                     self.body = Body::Length(length);
                 } else if value(line, b"transfer-encoding:").is_some() {
+                    if matches!(self.body, Body::Length(_)) {
+                        return false;
+                    }
                     self.body = Body::Chunked;
                 }
                 Part::Head
@@ -177,7 +181,11 @@ mod tests {
             let text = format!("GET / HTTP/1.1\r\ncontent-length: {length}\r\n");
             assert!(passed(&text, 5).ends_with('\0'), "{length:?}");
         }
-        for twice in ["content-length: 1\r\ncontent-length: 1\r\n", "transfer-encoding: chunked\r\ncontent-length: 1\r\n"] {
+        for twice in [
+            "content-length: 1\r\ncontent-length: 1\r\n",
+            "transfer-encoding: chunked\r\ncontent-length: 1\r\n",
+            "content-length: 1\r\ntransfer-encoding: chunked\r\n",
+        ] {
             assert!(passed(&format!("GET / HTTP/1.1\r\n{twice}"), 5).ends_with('\0'), "{twice:?}");
         }
     }

@@ -1,5 +1,7 @@
-//! JSON read strictly: no name stands twice in an object, since readers disagree on which of the two counts.
+//! JSON read strictly: no name stands twice in an object, since readers disagree on which of the two counts. Some readers do not tell
+//! cases apart (Go's own is one), so two names that differ only in that are the same here.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
@@ -11,6 +13,11 @@ pub fn object(body: &[u8]) -> Result<Map<String, Value>, serde_json::Error> {
         Strict(Value::Object(object)) => Ok(object),
         Strict(_) => Err(serde_json::Error::custom("expected a JSON object")),
     }
+}
+
+/// A name as readers see it that tell no cases apart. Letters of which one case is in ASCII are that letter: `ſ` is `s`.
+pub fn folded(name: &str) -> String {
+    name.to_uppercase().to_lowercase()
 }
 
 /// A value in which no name stands twice, at any depth.
@@ -64,9 +71,9 @@ impl<'de> Visitor<'de> for Reader {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Value, A::Error> {
-        let mut object = Map::new();
+        let (mut object, mut names) = (Map::new(), HashSet::new());
         while let Some((name, Strict(value))) = fields.next_entry::<String, _>()? {
-            if object.contains_key(&name) {
+            if !names.insert(folded(&name)) {
                 return Err(A::Error::custom(format!("{name:?} stands twice in one object")));
             }
             object.insert(name, value);
@@ -83,7 +90,13 @@ mod tests {
 
     #[test]
     fn a_name_that_stands_twice_is_refused_at_any_depth() {
-        for body in [r#"{"a":1,"a":1}"#, r#"{"a":1,"\u0061":2}"#, r#"{"x":[{"y":{"a":1,"b":2,"a":3}}]}"#] {
+        for body in [
+            r#"{"a":1,"a":1}"#,
+            r#"{"a":1,"\u0061":2}"#,
+            r#"{"x":[{"y":{"a":1,"b":2,"a":3}}]}"#,
+            r#"{"as":1,"AS":2}"#,
+            r#"{"as":1,"aſ":2}"#,
+        ] {
             let refused = object(body.as_bytes()).expect_err(body).to_string();
             assert!(refused.contains("stands twice"), "{body}: {refused}");
         }

@@ -4,31 +4,12 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use http::StatusCode;
-use reputation_gateway::auth::{KeyDigest, Mode};
+use reputation_gateway::auth::KeyDigest;
 use reputation_gateway::config::Config;
 use reputation_gateway::sandbox::{Fault, Kind};
 
+use crate::harness::callers::{OTHER, caller, forward, keys, sha256};
 use crate::harness::{Answer, BUDGET, ENTERPRISE, STORED, UNCHECKED, World, unchecked};
-
-const OTHER: &str = "11111111-2222-4333-8444-555555555555";
-
-/// A caller whose key is `key-of-` and its name.
-fn caller(name: &str, settings: &str) -> String {
-    let digest = KeyDigest::of(format!("key-of-{name}").as_bytes());
-    format!("[[caller]]\nname = \"{name}\"\nkey_sha256 = \"{digest}\"\n{settings}\n")
-}
-
-fn keys(config: &mut Config) {
-    config.auth.mode = Mode::Keys;
-}
-
-fn forward(config: &mut Config) {
-    config.auth.mode = Mode::Forward;
-}
-
-fn sha256(key: &str) -> Option<String> {
-    Some(KeyDigest::of(key.as_bytes()).to_string())
-}
 
 impl World {
     async fn ask_as(&self, key: &str, path: &str) -> Answer {

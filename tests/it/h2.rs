@@ -325,7 +325,7 @@ async fn a_body_that_does_not_come_is_a_408_and_the_connection_goes_on() {
     let post = [(":method", "POST"), (":scheme", "http"), (":authority", "gateway"), (":path", "/v2/reputation/numbers")];
     let part = Frame { kind: DATA, flags: 0, stream: 1, payload: vec![b'{'] };
     frames.send(&[Frame::fields(HEADERS, END_HEADERS, 1, &post), part]).await;
-    assert_eq!(frames.outcome(1).await, Outcome::Answered(0));
+    assert_eq!(frames.outcome(1).await, Outcome::Answered(408));
     assert_eq!(frames.next_of(RST_STREAM).await.map(|frame| frame.stream), Some(1), "the rest of the body is not wanted");
     frames.send(&[Frame::get(3, PATH)]).await;
     assert_eq!(frames.outcome(3).await, Outcome::Answered(200));

@@ -2,6 +2,7 @@
 
 mod account;
 mod associate;
+mod attacks;
 mod budgets;
 mod callers;
 mod care;
@@ -22,7 +23,9 @@ mod process;
 mod reads;
 mod refresh;
 mod remediation;
+mod replays;
 mod telemetry;
+mod tenants;
 mod tidy;
 mod tls;
 mod unpublished;

@@ -1,5 +1,6 @@
 //! The ledger's file, read as an operator would: beside the gateway, or after it has died.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
@@ -28,4 +29,14 @@ pub(crate) fn charges(ledger: &Path) -> Vec<Charge> {
 /// What all entries add up to, corrections included.
 pub(crate) fn posted(charges: &[Charge]) -> i64 {
     charges.iter().map(|charge| charge.posted).sum()
+}
+
+/// The same number by number, in cents, those with nothing left out.
+pub(crate) fn by_number(charges: &[Charge]) -> BTreeMap<String, i64> {
+    let mut sums = BTreeMap::new();
+    for charge in charges {
+        *sums.entry(charge.number.clone()).or_default() += charge.posted / 10_000;
+    }
+    sums.retain(|_, cents| *cents != 0);
+    sums
 }

@@ -35,7 +35,7 @@ pub(crate) struct Frame {
 /// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// With this status; 0 stands for one that has no entry in HPACK's table.
+    /// With this status; 0 stands for one that is not the first literal of its connection.
     Answered(u16),
     /// With this reason, and the connection goes on.
     Reset(u32),
@@ -147,10 +147,14 @@ impl Frame {
         [&length[1..], &[self.kind, self.flags], &self.stream.to_be_bytes(), &self.payload].concat()
     }
 
-    /// Of HEADERS with an answer: HPACK's table has the commonest statuses.
+    /// Of HEADERS with an answer: its status stands first, as an entry of HPACK's table (RFC 7541, A) or as a literal.
     fn status(&self) -> u16 {
-        match self.payload.first() {
-            Some(entry @ 0x88..=0x8e) => [200, 204, 206, 304, 400, 404, 500][usize::from(entry - 0x88)],
+        // Changes of the table's size come before all fields.
+        let sizes = self.payload.iter().take_while(|byte| **byte >> 5 == 1).count();
+        match &self.payload[sizes..] {
+            [entry @ 0x88..=0x8e, ..] => [200, 204, 206, 304, 400, 404, 500][usize::from(entry - 0x88)],
+            [0x08 | 0x18 | 0x48, length, value @ ..] if length & 0x80 != 0 => huffman_digits(&value[..usize::from(length & 0x7f)]),
+            [0x08 | 0x18 | 0x48, 3, value @ ..] => value[..3].iter().fold(0, |number, digit| number * 10 + u16::from(digit - b'0')),
             _ => 0,
         }
     }
@@ -160,4 +164,16 @@ impl Frame {
         let last = if self.kind == GOAWAY { &self.payload[4..8] } else { &self.payload[..4] };
         u32::from_be_bytes(last.try_into().expect("four bytes"))
     }
+}
+
+/// A status in HPACK's Huffman code (RFC 7541, B): 0 to 2 have five bits, the other digits six.
+fn huffman_digits(code: &[u8]) -> u16 {
+    let mut bits = code.iter().flat_map(|byte| (0..8).rev().map(move |bit| u16::from(byte >> bit & 1)));
+    let mut number = 0;
+    for _ in 0..3 {
+        let short = bits.by_ref().take(5).fold(0, |code, bit| code << 1 | bit);
+        let digit = if short < 3 { short } else { (short << 1 | bits.next().expect("a sixth bit")) - 0b01_0110 };
+        number = number * 10 + digit;
+    }
+    number
 }

@@ -1,6 +1,7 @@
 //! A gateway in this process, with a sandbox behind it and a clock that is turned by hand.
 
 pub(crate) mod books;
+pub(crate) mod callers;
 mod client;
 pub(crate) mod frames;
 mod gate;
@@ -56,6 +57,9 @@ ttl_jitter = 0.0
 /// Ten dollars a day.
 pub(crate) const BUDGET: &str = "[[budget]]\nname = \"all-day\"\nlimit = \"10.00\"\nwindow = \"day\"\n";
 
+/// Long after any event that a test waits for: one that does not come is a fault, and no reason to hang.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
 /// Waits until a gateway knows of every call what became of it.
 pub(crate) async fn resolved(admin: SocketAddr) {
     while !Ask::new(admin, "/metrics").send().await.text().contains("\nreputation_gateway_calls_unresolved 0\n") {
@@ -108,13 +112,21 @@ impl World {
 
     /// The same before an account of these enterprises, of which none is the default.
     pub(crate) async fn of_account(enterprises: &[&str], tables: &str, change: impl FnOnce(&mut Config)) -> Self {
-        let mut config = configured(tables, change);
-        config.upstream.default_enterprise = None;
-        let enterprises = enterprises.iter().map(ToString::to_string).collect();
-        Self::of(config, sandbox::Config { enterprises, ..sandbox::Config::default() }, Way::Straight).await
+        Self::of_account_by(Way::Straight, enterprises, configured(tables, change)).await
     }
 
     /// The same with the gate between the gateway and its upstream.
+    pub(crate) async fn gated_account(enterprises: &[&str], tables: &str, change: impl FnOnce(&mut Config)) -> Self {
+        Self::of_account_by(Way::Gated, enterprises, configured(tables, change)).await
+    }
+
+    async fn of_account_by(way: Way, enterprises: &[&str], mut config: Config) -> Self {
+        config.upstream.default_enterprise = None;
+        let enterprises = enterprises.iter().map(ToString::to_string).collect();
+        Self::of(config, sandbox::Config { enterprises, ..sandbox::Config::default() }, way).await
+    }
+
+    /// A gateway with the gate between it and its upstream.
     pub(crate) async fn gated(tables: &str, change: impl FnOnce(&mut Config)) -> Self {
         Self::of(configured(tables, change), sandbox::Config::default(), Way::Gated).await
     }
@@ -207,9 +219,13 @@ impl World {
 
     /// Waits until so many requests have reached the sandbox.
     pub(crate) async fn reached(&self, requests: usize) {
-        while self.sent() < requests {
-            tokio::task::yield_now().await;
-        }
+        let reached = async {
+            while self.sent() < requests {
+                tokio::task::yield_now().await;
+            }
+        };
+        let in_time = tokio::time::timeout(PATIENCE, reached).await;
+        assert!(in_time.is_ok(), "{} requests have reached the sandbox instead of {requests}", self.sent());
     }
 
     /// Waits until it is known of every call what became of it.

@@ -33,22 +33,36 @@ impl Wire {
     /// The next answer, by its `Content-Length`.
     pub(crate) async fn answer(&mut self) -> Raw {
         let mut raw = self.head().await;
-        let length: usize = raw.field("content-length").parse().unwrap_or(0);
+        raw.body = self.body(&raw).await;
+        raw
+    }
+
+    /// The body behind a head.
+    pub(crate) async fn body(&mut self, head: &Raw) -> String {
+        let length: usize = head.field("content-length").parse().unwrap_or(0);
         let mut body = vec![0; length];
         self.0.read_exact(&mut body).await.expect("a whole body");
-        raw.body = String::from_utf8(body).expect("text");
-        raw
+        String::from_utf8(body).expect("text")
     }
 
     /// The next answer's head alone: an interim answer, or one to HEAD.
     pub(crate) async fn head(&mut self) -> Raw {
+        self.next_head().await.expect("the connection ended before an answer")
+    }
+
+    /// The same, or none if the server ends the connection instead.
+    pub(crate) async fn next_head(&mut self) -> Option<Raw> {
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
-            let read = self.0.read_line(&mut head).await.expect("an answer's head");
-            assert!(read > 0, "the connection ended within a head: {head:?}");
+            match self.0.read_line(&mut head).await {
+                Ok(read) if read > 0 => {}
+                // Bytes that the server did not read before it closed make the kernel reset the connection.
+                Ok(_) | Err(_) if head.is_empty() => return None,
+                ended => panic!("the connection ended within a head: {head:?}: {ended:?}"),
+            }
         }
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status line");
-        Raw { status, head: head.to_ascii_lowercase(), body: String::new() }
+        Some(Raw { status, head: head.to_ascii_lowercase(), body: String::new() })
     }
 
     /// Waits until the server has ended the connection, without having sent anything more.
