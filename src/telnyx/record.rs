@@ -46,7 +46,7 @@ pub struct NotARecord(#[from] serde_json::Error);
 
 /// Reads `{"data": number}`.
 pub fn document(body: &[u8]) -> Result<Record, NotARecord> {
-    let document: Document<Number> = serde_json::from_slice(body)?;
+    let document: Document<Number> = read(body)?;
     Ok(document.data.into())
 }
 
@@ -61,7 +61,7 @@ pub struct Item {
 
 /// Reads `{"data": [number, …], …}`.
 pub fn list(body: &[u8]) -> Result<Vec<Item>, NotARecord> {
-    let list: Document<Vec<&RawValue>> = serde_json::from_slice(body)?;
+    let list: Document<Vec<&RawValue>> = read(body)?;
     list.data
         .into_iter()
         .map(|raw| {
@@ -77,7 +77,7 @@ pub fn enterprises(body: &[u8]) -> Result<Vec<EnterpriseId>, NotARecord> {
     struct Enterprise {
         id: EnterpriseId,
     }
-    let list: Document<Vec<Enterprise>> = serde_json::from_slice(body)?;
+    let list: Document<Vec<Enterprise>> = read(body)?;
     Ok(list.data.into_iter().map(|enterprise| enterprise.id).collect())
 }
 
@@ -87,14 +87,14 @@ pub fn enterprise_items(body: &[u8]) -> Result<Vec<(EnterpriseId, &str)>, NotARe
     struct Enterprise {
         id: EnterpriseId,
     }
-    let list: Document<Vec<&RawValue>> = serde_json::from_slice(body)?;
+    let list: Document<Vec<&RawValue>> = read(body)?;
     let item = |raw: &'_ RawValue| serde_json::from_str(raw.get()).map(|Enterprise { id }| id);
     list.data.into_iter().map(|raw| Ok((item(raw)?, raw.get()))).collect()
 }
 
 /// The record in `{"data": record}`, as its bytes.
 pub fn inner(body: &[u8]) -> Option<&str> {
-    let document: Document<&RawValue> = serde_json::from_slice(body).ok()?;
+    let document: Document<&RawValue> = read(body).ok()?;
     Some(document.data.get())
 }
 
@@ -111,7 +111,7 @@ pub struct Owner {
 
 /// Reads of any answer, `{"data": record}` or `{"data": [record, …]}`, to whom its records belong.
 pub fn whose(body: &[u8]) -> Result<Vec<Owner>, NotARecord> {
-    let answer: Document<&RawValue> = serde_json::from_slice(body)?;
+    let answer: Document<&RawValue> = read(body)?;
     let raw = answer.data.get();
     Ok(if raw.starts_with('[') { serde_json::from_str(raw)? } else { vec![serde_json::from_str(raw)?] })
 }
@@ -162,7 +162,7 @@ pub fn refreshed(body: &[u8]) -> Result<Vec<Refreshed>, NotARecord> {
     struct Results {
         results: Vec<Refreshed>,
     }
-    let answer: Document<Results> = serde_json::from_slice(body)?;
+    let answer: Document<Results> = read(body)?;
     Ok(answer.data.results)
 }
 
@@ -184,7 +184,12 @@ pub fn is_error(body: &[u8]) -> bool {
     struct Envelope {
         errors: Vec<IgnoredAny>,
     }
-    serde_json::from_slice::<Envelope>(body).is_ok_and(|envelope| !envelope.errors.is_empty())
+    read::<Envelope>(body).is_ok_and(|envelope| !envelope.errors.is_empty())
+}
+
+/// Reads a body as JSON, which is UTF-8 throughout (RFC 8259, 8.1): serde does not look at the texts that it passes over.
+fn read<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, serde_json::Error> {
+    serde_json::from_str(str::from_utf8(body).map_err(serde::de::Error::custom)?)
 }
 
 #[derive(Deserialize)]
@@ -264,6 +269,14 @@ mod tests {
         for body in ["", "null", "[]", "<html>", r#"{"data":null}"#, r#"{"data":[]}"#, r#"{"errors":[]}"#] {
             assert!(document(body.as_bytes()).is_err(), "{body}");
         }
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_no_body_wherever_they_stand() {
+        let record = [br#"{"data":{"phone_number":"+16035551234","reputation_data":null,"x":""#, &[0xff][..], br#""}}"#].concat();
+        assert!(document(&record).is_err() && inner(&record).is_none() && whose(&record).is_err());
+        assert!(list(b"{\"data\":[],\"\xff\":1}").is_err());
+        assert!(!is_error(b"{\"errors\":[\"\xff\"]}"));
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod budgets;
 mod callers;
 mod care;
 mod control;
+mod corpus;
 mod disk;
 mod docs;
 mod drain;

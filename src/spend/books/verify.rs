@@ -148,8 +148,10 @@ fn verify(
     tables::reconciliations(connection, report)?;
     tables::ids(connection, newest, report)?;
     let mut windows = Windows::new(budgets);
-    let mut after = i64::MIN;
-    while let Some(page) = Page::read(connection, after, newest.unwrap_or(i64::MIN))? {
+    let mut next = Some(i64::MIN);
+    while let Some(first) = next
+        && let Some(page) = Page::read(connection, first, newest.unwrap_or(first))?
+    {
         for charge in &page.charges {
             let entries = page.entries.get(&charge.id).map_or(&[][..], Vec::as_slice);
             let folded = charge.fold(entries, &mut |what| report.violation(Some(charge.id), what));
@@ -167,7 +169,7 @@ fn verify(
             let ids = first.zip(last).map_or((0, 0), |(first, last)| (first.id, last.id));
             report.violation(None, format!("the views cannot be read for charges {} to {}: {error}", ids.0, ids.1));
         }
-        after = page.charges.last().map_or(i64::MAX, |charge| charge.id);
+        next = page.charges.last().and_then(|charge| charge.id.checked_add(1));
         progress(report.summary.charges, total.unsigned_abs());
     }
     report.notes = windows.notes(&overrides);
@@ -230,15 +232,15 @@ fn text(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<String> {
 }
 
 impl Page {
-    /// The charges behind `after`, up to `newest`; nothing if there are none.
-    fn read(connection: &Connection, after: i64, newest: i64) -> Result<Option<Self>, BooksFailure> {
+    /// The charges from the id `first` on, up to `newest`; nothing if there are none.
+    fn read(connection: &Connection, first: i64, newest: i64) -> Result<Option<Self>, BooksFailure> {
         let transaction = connection.unchecked_transaction()?;
         let charges: Vec<RawCharge> = transaction
             .prepare_cached(
                 "SELECT id, held_at_us, request_id, caller, enterprise, number, operation, price_micros FROM charge
-                 WHERE id > ? AND id <= ? ORDER BY id LIMIT ?",
+                 WHERE id >= ? AND id <= ? ORDER BY id LIMIT ?",
             )?
-            .query_map([after, newest, i64::try_from(PAGE).unwrap_or(i64::MAX)], |row| {
+            .query_map([first, newest, i64::try_from(PAGE).unwrap_or(i64::MAX)], |row| {
                 let (id, held_at_us, price) = (row.get(0)?, row.get(1)?, Usd::from_micros(row.get(7)?));
                 let (request_id, caller, enterprise) = (text(row, 2)?, text(row, 3)?, text(row, 4)?);
                 let number = (row.get_ref(5)? != ValueRef::Null).then(|| text(row, 5)).transpose()?;

@@ -60,6 +60,7 @@ async fn each_wrong_value_of_a_charge_is_found() {
         ("UPDATE charge SET caller = '' WHERE id = 4", "charge 4: its caller has no name"),
         ("UPDATE charge SET held_at_us = 9223372036854775807 WHERE id = 4", "charge 4: its time is none"),
         ("UPDATE entry SET at_us = 9223372036854775807 WHERE charge = 3", "charge 3: the time of entry 3 is none"),
+        ("UPDATE charge SET id = -9223372036854775808, caller = '' WHERE id = 4", "charge -9223372036854775808: its caller has no name"),
         ("UPDATE sqlite_sequence SET seq = 3", "charge 4: `sqlite_sequence` does not know its id"),
     ] {
         let found = found(statement).await;

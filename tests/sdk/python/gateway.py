@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 import urllib.request
+from collections import Counter
 from decimal import Decimal
 from pathlib import Path
 
@@ -33,9 +34,9 @@ def never_checked(index: int) -> str:
 
 
 class Gateway:
-    """A running gateway: `dialer` may do all there is, `reader` only read."""
+    """A running gateway: `dialer` may do all there is, `reader` only read. `settings` are its environment."""
 
-    def __init__(self, folder: Path, budget_usd: str):
+    def __init__(self, folder: Path, budget_usd: str, settings: dict[str, str] | None = None):
         self.keys = {name: f"{name}-{secrets.token_hex(16)}" for name in ("dialer", "reader")}
         config = folder / "gateway.toml"
         config.write_text(self._config(folder, budget_usd))
@@ -43,8 +44,9 @@ class Gateway:
         command += ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]
         self._log = folder / "gateway.log"
         with self._log.open("wb") as log:
-            # An empty environment: settings of the machine must not reach the gateway.
-            self._process = subprocess.Popen(command, cwd=folder, env={}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log)
+            # No other environment: settings of the machine must not reach the gateway.
+            pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": log}
+            self._process = subprocess.Popen(command, cwd=folder, env=settings or {}, **pipes)
         try:
             self.listen, self._admin, self._sandbox = self._ready()
         except BaseException:
@@ -119,6 +121,16 @@ window = "month"
     def charges(self) -> dict:
         """What the sandbox billed, by its own count."""
         return json.loads(_read(f"http://{self._sandbox}/sandbox/charges"))
+
+    def posted_usd(self) -> Counter[str]:
+        """What the ledger posted, row by row, by the state of the charge."""
+        posted, cursor = Counter(), ""
+        while cursor is not None:
+            page = json.loads(_read(f"http://{self._admin}/admin/v1/ledger?limit=1000{cursor and f'&cursor={cursor}'}"))
+            for row in page["data"]:
+                posted[row["state"]] += Decimal(row["posted_usd"])
+            cursor = page["meta"]["next_cursor"]
+        return posted
 
     def requests_upstream(self) -> object:
         """What the sandbox has seen."""
