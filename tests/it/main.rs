@@ -3,6 +3,7 @@
 mod account;
 mod associate;
 mod budgets;
+mod caching;
 mod callers;
 mod care;
 mod control;
