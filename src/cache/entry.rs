@@ -1,10 +1,11 @@
 //! One copy of an answer.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 use jiff::Timestamp;
+use jiff::fmt::rfc2822::DateTimePrinter;
 use sha2::{Digest, Sha256};
 
 use crate::policy::decide::{Copy, Kind};
@@ -32,6 +33,8 @@ pub struct Entry {
     pub body: Bytes,
     /// A strong validator of the bytes.
     pub etag: HeaderValue,
+    /// When Telnyx refreshed the data, as a date of HTTP.
+    pub last_modified: Option<HeaderValue>,
     refreshed_at: Option<Timestamp>,
     data_age: Option<Duration>,
     stored: Duration,
@@ -59,7 +62,8 @@ impl Entry {
     /// A copy of an answer that came at `stored` and is fresh for `lifetime`.
     pub fn new(content: Content, stored: Duration, lifetime: Duration) -> Self {
         let Content { kind, body, refreshed_at, data_age } = content;
-        Self { kind, etag: strong_etag(&body), body, refreshed_at, data_age, stored, lifetime, outdated: false }
+        let last_modified = refreshed_at.and_then(http_date);
+        Self { kind, etag: strong_etag(&body), last_modified, body, refreshed_at, data_age, stored, lifetime, outdated: false }
     }
 
     /// The same copy, not fresh any more.
@@ -68,6 +72,7 @@ impl Entry {
             kind: self.kind,
             body: self.body.clone(),
             etag: self.etag.clone(),
+            last_modified: self.last_modified.clone(),
             lifetime: self.lifetime.min(self.age(now)),
             outdated: true,
             ..*self
@@ -90,6 +95,16 @@ impl Entry {
     /// When it came (monotonic).
     pub(super) fn stored(&self) -> Duration {
         self.stored
+    }
+
+    /// How long it is fresh, from its coming on.
+    pub fn lifetime(&self) -> Duration {
+        self.lifetime
+    }
+
+    /// Whether Telnyx has refreshed the data since; not, if it does not say when it did. Dates of HTTP are whole seconds.
+    pub fn is_modified_since(&self, then: SystemTime) -> bool {
+        self.refreshed_at.is_none_or(|at| Timestamp::try_from(then).is_ok_and(|then| at.as_second() > then.as_second()))
     }
 
     /// How long it stays fresh from now on; negative once it is stale. In whole seconds, as `Cache-Status` has it.
@@ -126,8 +141,15 @@ impl Entry {
     /// Bytes that keeping it takes: itself, its body, and what moka and the allocator add to each entry.
     pub(super) fn weight(&self) -> u32 {
         const UPKEEP: usize = 256;
-        u32::try_from(size_of::<Self>() + self.body.len() + self.etag.len() + UPKEEP).unwrap_or(u32::MAX)
+        let fields = self.etag.len() + self.last_modified.as_ref().map_or(0, HeaderValue::len);
+        u32::try_from(size_of::<Self>() + self.body.len() + fields + UPKEEP).unwrap_or(u32::MAX)
     }
+}
+
+/// RFC 9110, 5.6.7; none for a time that has no such form.
+fn http_date(at: Timestamp) -> Option<HeaderValue> {
+    let date = DateTimePrinter::new().timestamp_to_rfc9110_string(&at).ok()?;
+    Some(HeaderValue::from_str(&date).expect("letters, digits and spaces"))
 }
 
 fn strong_etag(body: &[u8]) -> HeaderValue {

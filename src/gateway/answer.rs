@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT_ENCODING, AGE, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH, RETRY_AFTER, VARY, VIA,
+    ACCEPT_ENCODING, AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH,
+    LAST_MODIFIED, RETRY_AFTER, VARY, VIA,
 };
 use http::{HeaderMap, Response, StatusCode};
 
@@ -135,7 +136,7 @@ impl Answer {
 
     /// The bytes: content, and the fields that say how it came about. `now` is monotonic.
     pub(super) fn into_response(self, request: &HeaderMap, request_id: &HeaderValue, now: Duration) -> Response<Body> {
-        let cache_status = self.cache_status(now);
+        let (cache_status, cache_control) = (self.cache_status(now), self.cache_control());
         let mut response = match self.content {
             Content::Copy(entry, origin) => copy(&entry, origin, request, now),
             Content::Page(page, age) => aged(encoded(&page, request), age),
@@ -150,11 +151,25 @@ impl Answer {
         let headers = response.headers_mut();
         headers.insert(crate::upstream::REQUEST_ID, request_id.clone());
         headers.insert(CACHE_STATUS, HeaderValue::from_str(&cache_status).expect("words and numbers"));
+        headers.insert(CACHE_CONTROL, cache_control);
         headers.insert(DECISION, HeaderValue::from_static(self.decision.as_str()));
         headers.insert(BILLED, HeaderValue::from_static(self.bill.billing.answer()));
         headers.insert(COST, HeaderValue::from_str(&self.bill.cost.to_string()).expect("digits and a point"));
         headers.insert(VIA, HeaderValue::from_static("1.1 reputation-gateway"));
         response
+    }
+
+    /// RFC 9111, 5.2.2: how long the caller's own cache may go on with it. Never a shared cache: entitlement is the gateway's to judge.
+    fn cache_control(&self) -> HeaderValue {
+        match &self.content {
+            Content::Copy(entry, Origin::Cache | Origin::Fetched(_) | Origin::Collapsed) if self.decision.stands() => {
+                HeaderValue::from_str(&format!("private, max-age={}", entry.lifetime().as_secs())).expect("a word and digits")
+            }
+            Content::Copy(_, Origin::Cache | Origin::Fetched(_) | Origin::Collapsed) | Content::Page(..) => {
+                HeaderValue::from_static("private, no-cache")
+            }
+            _ => HeaderValue::from_static("no-store"),
+        }
     }
 
     /// RFC 9211: either `hit`, or why the request was forwarded; neither, where it was refused before that.
@@ -229,14 +244,24 @@ fn copy(entry: &Entry, origin: Origin, request: &HeaderMap, now: Duration) -> Re
         json(entry.status(), entry.body.clone())
     };
     response.headers_mut().insert(ETAG, entry.etag.clone());
+    if let Some(last_modified) = &entry.last_modified {
+        response.headers_mut().insert(LAST_MODIFIED, last_modified.clone());
+    }
     aged(response, (origin == Origin::Cache).then(|| entry.age(now)))
 }
 
-/// RFC 9110, 13.1.2: the weak comparison, over all lines of the field; `*` matches whatever there is.
+/// RFC 9110, 13.1.2: the weak comparison, over all lines of the field; `*` matches whatever there is. 13.1.3: a date only counts
+/// without tags.
 fn not_modified(entry: &Entry, request: &HeaderMap) -> bool {
-    let tags = request.get_all(IF_NONE_MATCH).into_iter().filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(','));
-    let mut tags = tags.map(str::trim);
-    entry.status() == StatusCode::OK && tags.any(|tag| tag == "*" || tag.trim_start_matches("W/").as_bytes() == entry.etag.as_bytes())
+    let mut tags = request.get_all(IF_NONE_MATCH).into_iter().peekable();
+    let unchanged = if tags.peek().is_some() {
+        let mut tags = tags.filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(',')).map(str::trim);
+        tags.any(|tag| tag == "*" || tag.trim_start_matches("W/").as_bytes() == entry.etag.as_bytes())
+    } else {
+        let since = request.get(IF_MODIFIED_SINCE).and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
+        since.is_some_and(|since| !entry.is_modified_since(since))
+    };
+    entry.status() == StatusCode::OK && unchanged
 }
 
 fn passed_on(relay: &Relay) -> Response<Body> {

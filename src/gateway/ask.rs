@@ -156,7 +156,7 @@ pub(super) fn media_type(kind: &str) -> &str {
 
 /// The wishes of a refresh: to have each number checked, unless that would bring what is stored. Nothing of it can be cached.
 pub(super) fn refresh(wishes: Directives) -> Want {
-    Want { fresh: true, may_bill: true, max_age: wishes.max_age, retry: wishes.retry, ..Want::default() }
+    Want { fresh: true, may_bill: true, max_age: wishes.max_age, no_store: wishes.no_store, retry: wishes.retry, ..Want::default() }
 }
 
 /// The wishes of a read. HEAD and `no-cache` never cost anything.
@@ -167,6 +167,9 @@ pub(super) fn want(head: &Parts, query: &Query<'_>, wishes: Directives) -> Refus
         no_cache: wishes.no_cache,
         only_if_cached: wishes.only_if_cached,
         max_age: wishes.max_age,
+        min_fresh: wishes.min_fresh,
+        max_stale: wishes.max_stale,
+        no_store: wishes.no_store,
         strict: wishes.strict,
         retry: wishes.retry,
     })

@@ -8,6 +8,7 @@ use super::answer::{Answer, Bill, Content, Refused};
 use super::ask::Ask;
 use super::charge::{Denied, STOPPED};
 use super::failure::Failure;
+use super::look::Keep;
 use super::purchase::Landing;
 use super::refusal;
 use super::retrieve::Course;
@@ -142,7 +143,8 @@ impl Gateway {
 
     /// Looks at all numbers that need it at once, and decides anew.
     async fn look_at_all(&self, items: &mut [Item]) {
-        let looking = |item: &Item| (item.action == Action::Look).then(|| self.look(item.ask.key, &item.ask.context));
+        let looking =
+            |item: &Item| (item.action == Action::Look).then(|| self.look(item.ask.key, &item.ask.context, Keep::as_wanted(item.ask.want)));
         let looks: Vec<_> = items.iter().map(looking).collect();
         for (item, look) in items.iter_mut().zip(looks) {
             if let Some(look) = look {

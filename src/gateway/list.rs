@@ -42,9 +42,13 @@ impl Gateway {
         let answer = asked.map_err(|failure| refusal::failed(&failure))?;
         let own = |items: &Vec<Item>| items.iter().all(|item| item.record.enterprise_id == enterprise);
         let Some(items) = record::list(&answer.body).ok().filter(own) else { return Err(refusal::failed(&Failure::Invalid)) };
-        self.harvest(partition, &answer, items, begun);
+        if !wishes.no_store {
+            self.harvest(partition, &answer, items, begun);
+        }
         let page = Encodable::from(answer.body);
-        self.0.lists.store(key, page.clone(), begun, self.0.clock.elapsed());
+        if !wishes.no_store {
+            self.0.lists.store(key, page.clone(), begun, self.0.clock.elapsed());
+        }
         Ok(Answer::free(Decision::Passed, Content::Page(page, None)))
     }
 

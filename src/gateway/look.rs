@@ -11,7 +11,7 @@ use super::ask::Ask;
 use super::failure::Failure;
 use crate::cache::{Content, Entry, Key};
 use crate::flight::{Crashed, Follow, Seat};
-use crate::policy::decide::{Kind, Probe};
+use crate::policy::decide::{Kind, Probe, Want};
 use crate::policy::evidence::Billing;
 use crate::telnyx::{Operation, PhoneNumber, record};
 use crate::upstream::{Answer, Context, Errand, Lost, Message, Outcome};
@@ -51,6 +51,22 @@ impl Look {
     }
 }
 
+/// Whether what a look brings is kept for others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Keep {
+    /// It is.
+    Yes,
+    /// Its request says `no-store`. Who joined it looks anew next time.
+    No,
+}
+
+impl Keep {
+    /// As a request wants it.
+    pub(super) fn as_wanted(want: Want) -> Self {
+        if want.no_store { Self::No } else { Self::Yes }
+    }
+}
+
 /// What came of waiting for a look.
 pub(super) fn landed(look: Result<Arc<Look>, Crashed>) -> Arc<Look> {
     look.unwrap_or_else(|_| Arc::new(Look::Failed(Failure::Lost(Lost::Cut))))
@@ -58,14 +74,14 @@ pub(super) fn landed(look: Result<Arc<Look>, Crashed>) -> Arc<Look> {
 
 impl Gateway {
     /// Looks, or waits for whoever is looking already. The look goes on when nobody waits any more.
-    pub(super) fn look(&self, key: Key, context: &Context) -> Follow<Arc<Look>> {
+    pub(super) fn look(&self, key: Key, context: &Context, keep: Keep) -> Follow<Arc<Look>> {
         match self.0.looks.board(&key) {
             Seat::Follow(follow) => follow,
             Seat::Lead(lead) => {
                 let follow = lead.follow();
                 let (gateway, context) = (self.clone(), context.clone());
                 self.0.tasks.spawn(async move {
-                    let look = gateway.look_upstream(key, &context).await;
+                    let look = gateway.look_upstream(key, &context, keep).await;
                     lead.land(Arc::new(look));
                 });
                 follow
@@ -74,15 +90,15 @@ impl Gateway {
     }
 
     /// Looks, and weighs what that says of calls of unknown outcome.
-    pub(super) async fn look_upstream(&self, key: Key, context: &Context) -> Look {
+    pub(super) async fn look_upstream(&self, key: Key, context: &Context, keep: Keep) -> Look {
         let begun = self.0.clock.elapsed();
-        let look = self.list_one(key, context, begun).await;
+        let look = self.list_one(key, context, keep, begun).await;
         self.weigh(&key, look.fact(), begun).await;
         look
     }
 
     /// Looks, and keeps what may be kept: data and absence. A null is kept only by whoever knows that it may be served.
-    async fn list_one(&self, key: Key, context: &Context, begun: Duration) -> Look {
+    async fn list_one(&self, key: Key, context: &Context, keep: Keep, begun: Duration) -> Look {
         let path = format!(
             "/enterprises/{}/reputation/numbers?filter%5Bphone_number%5D%5Beq%5D=%2B{}&page%5Bnumber%5D=1&page%5Bsize%5D=10",
             key.enterprise,
@@ -94,7 +110,7 @@ impl Gateway {
         };
         let Some(found) = reading(&answer, &key) else { return Look::Inconclusive };
         let entry = self.0.cache.entry(&key, found, self.0.clock.elapsed());
-        if entry.kind != Kind::Null {
+        if entry.kind != Kind::Null && keep == Keep::Yes {
             self.0.cache.keep(key, &entry, begun);
         }
         if entry.kind == Kind::Missing { Look::Missing(entry) } else { Look::Found(entry, begun) }
@@ -106,7 +122,7 @@ impl Gateway {
             return;
         }
         let Ok(place) = Arc::clone(&self.0.renewals).try_acquire_owned() else { return };
-        let look = self.look(ask.key, &ask.context);
+        let look = self.look(ask.key, &ask.context, Keep::as_wanted(ask.want));
         self.0.tasks.spawn(async move {
             let ended = look.landed().await;
             drop((ended, place));

@@ -10,7 +10,7 @@ use super::Gateway;
 use super::ask::Ask;
 use super::charge::{Denied, STOPPED};
 use super::failure::Failure;
-use super::look::Look;
+use super::look::{Keep, Look};
 use crate::cache::{Content, Entry};
 use crate::policy::decide::{CLOCK_TOLERANCE, Kind};
 use crate::policy::decision::Decision;
@@ -122,7 +122,7 @@ impl Gateway {
     async fn recover(&self, ask: &Ask, sent: Duration) -> (Billing, End) {
         // A task of its own: what the look shows is recorded, also if nobody waits any more.
         let (gateway, key, context) = (self.clone(), ask.key, ask.context.clone());
-        let look = self.0.tasks.spawn(async move { gateway.look_upstream(key, &context).await });
+        let look = self.0.tasks.spawn(async move { gateway.look_upstream(key, &context, Keep::Yes).await });
         if let Ok(Ok(Look::Found(entry, _))) = timeout(RECOVERY_WAIT, look).await {
             let since_sent = self.0.clock.elapsed().saturating_sub(sent);
             if entry.data_age().is_some_and(|age| age <= since_sent + CLOCK_TOLERANCE) {

@@ -8,7 +8,7 @@ use super::answer::{Answer, Bill, Content, Forward, Origin, Refused};
 use super::ask::Ask;
 use super::charge::Denied;
 use super::failure::Failure;
-use super::look::{self, Look};
+use super::look::{self, Keep, Look};
 use super::purchase::{End, Landing};
 use super::refusal;
 use super::visit::Visit;
@@ -62,7 +62,7 @@ impl Gateway {
                 }
                 Action::Refuse(reason) => return Err(self.refuse(reason, &course)),
                 Action::Probe => {
-                    let look = visit.waiting_for(self.look(ask.key, &ask.context).landed()).await;
+                    let look = visit.waiting_for(self.look(ask.key, &ask.context, Keep::as_wanted(ask.want)).landed()).await;
                     course.looked(look::landed(look), self.0.clock.elapsed());
                     continue;
                 }
@@ -186,7 +186,7 @@ impl Gateway {
                 let look = course.look.as_ref().expect("decide serves what is there");
                 let entry = look.entry().expect("decide serves what is there");
                 let forward = if course.copy.is_some() { Forward::Stale } else { Forward::Miss };
-                let kept = entry.kind != Kind::Null || keeps_null(&course.facts, &self.0.rules.policy);
+                let kept = !ask.want.no_store && (entry.kind != Kind::Null || keeps_null(&course.facts, &self.0.rules.policy));
                 if let (true, Look::Found(null, begun)) = (kept && entry.kind == Kind::Null, &**look) {
                     self.0.cache.keep(ask.key, null, *begun);
                 }

@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use super::Gateway;
 use super::charge::LEDGER_WAIT;
+use super::look::Keep;
 use crate::cache::Key;
 use crate::policy::decide::Probe;
 use crate::policy::hindsight::{Trace, Unresolved, trace};
@@ -193,7 +194,7 @@ impl Gateway {
                 let forgotten = now.saturating_sub(self.0.rules.memory);
                 if let Some((key, credential)) = self.0.pending.take_due(now, forgotten, |key, credential| self.may_look(key, credential)) {
                     if let Some(context) = self.own_context(&key, credential) {
-                        let _ended = self.look(key, &context).landed().await;
+                        let _ended = self.look(key, &context, Keep::Yes).landed().await;
                     }
                     continue;
                 }

@@ -26,6 +26,12 @@ pub struct Want {
     pub only_if_cached: bool,
     /// `max-age`: nothing older; with `fresh`, data this young needs no new check.
     pub max_age: Option<Duration>,
+    /// `min-fresh`: no copy that is stale sooner.
+    pub min_fresh: Option<Duration>,
+    /// `max-stale`: also a copy that has been stale for no longer.
+    pub max_stale: Option<Duration>,
+    /// `no-store`: what is read for nothing is not kept.
+    pub no_store: bool,
     /// An error rather than a substitute.
     pub strict: bool,
     /// A client library sends this request again, since it has seen no good answer to it yet.
@@ -195,13 +201,29 @@ impl Copy {
         !self.outdated && self.age < self.lifetime
     }
 
-    /// Whether it is served while a free read renews it.
-    fn is_served_stale(&self, policy: &Policy) -> bool {
-        self.kind == Kind::Data && !self.outdated && self.within(policy.stale_while_revalidate)
+    fn within(&self, grace: Duration) -> bool {
+        self.age < self.lifetime.saturating_add(grace)
     }
 
-    fn within(&self, grace: Duration) -> bool {
-        self.age < self.lifetime + grace
+    /// How it answers a plain read, if the request takes it (RFC 9111, 5.2.1): a client that bounds age or freshness wants nothing
+    /// stale, unless it says so.
+    fn answers(&self, want: &Want, policy: &Policy) -> Option<Action> {
+        let young_enough = want.max_age.is_none_or(|limit| self.age <= limit);
+        if want.no_cache || self.outdated || !young_enough {
+            return None;
+        }
+        let margin = want.min_fresh.unwrap_or_default();
+        if self.age.saturating_add(margin) < self.lifetime {
+            return Some(Action::Serve(self.hit(), Source::Copy));
+        }
+        let bounded = want.max_age.is_some() || want.min_fresh.is_some();
+        let renewed = self.kind == Kind::Data && self.within(policy.stale_while_revalidate);
+        match want.max_stale {
+            Some(limit) if !self.within(limit) => None,
+            Some(_) if renewed => Some(Action::ServeStale),
+            Some(_) => Some(Action::Serve(Decision::Stale, Source::Copy)),
+            None => (renewed && !bounded).then_some(Action::ServeStale),
+        }
     }
 
     fn hit(&self) -> Decision {
@@ -278,25 +300,22 @@ pub(super) fn is_newer(data_age: Option<Duration>, facts: &Facts, policy: &Polic
 
 /// `only-if-cached`: a usable copy or nothing.
 fn only_cached(facts: &Facts, policy: &Policy) -> Action {
-    match facts.copy {
-        Some(copy) if copy.is_fresh() => Action::Serve(copy.hit(), Source::Copy),
-        Some(copy) if copy.is_served_stale(policy) => Action::Serve(Decision::Stale, Source::Copy),
-        _ => Action::Refuse(Reason::NotInCache),
+    match facts.copy.and_then(|copy| copy.answers(&facts.want, policy)) {
+        Some(Action::ServeStale) => Action::Serve(Decision::Stale, Source::Copy),
+        Some(answer) => answer,
+        None => Action::Refuse(Reason::NotInCache),
     }
 }
 
 /// A plain read.
 fn read(facts: &Facts, policy: &Policy) -> Action {
-    let want = facts.want;
     if let Some(probe) = facts.probe {
         return after_probe(probe, facts, policy);
     }
-    let young_enough = |copy: &Copy| !want.no_cache && want.max_age.is_none_or(|limit| copy.age <= limit);
-    match facts.copy.filter(young_enough) {
-        Some(copy) if copy.is_fresh() => Action::Serve(copy.hit(), Source::Copy),
-        Some(copy) if copy.is_served_stale(policy) => Action::ServeStale,
-        _ if facts.in_flight => Action::Join,
-        _ => Action::Probe,
+    match facts.copy.and_then(|copy| copy.answers(&facts.want, policy)) {
+        Some(answer) => answer,
+        None if facts.in_flight => Action::Join,
+        None => Action::Probe,
     }
 }
 

@@ -66,6 +66,13 @@ impl Decision {
     pub fn as_str(self) -> &'static str {
         self.into()
     }
+
+    /// Whether a plain read may be answered with the same copy again as long as that is fresh: it was not about fresh data, and nothing
+    /// was refused that may be allowed the next moment.
+    pub fn stands(self) -> bool {
+        use Decision::{FirstTouch, Hit, Miss, NotFound, Null, Probe, Revalidated, Stale};
+        matches!(self, Hit | Stale | Revalidated | Miss | Probe | FirstTouch | Null | NotFound)
+    }
 }
 
 /// Why something that could be served otherwise is refused.

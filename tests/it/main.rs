@@ -4,6 +4,7 @@ mod account;
 mod associate;
 mod attacks;
 mod budgets;
+mod caching;
 mod callers;
 mod care;
 mod control;

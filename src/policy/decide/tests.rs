@@ -54,6 +54,39 @@ fn a_plain_read_is_answered_from_what_is_at_hand_or_looks_at_the_list() {
 }
 
 #[test]
+fn a_client_says_how_fresh_a_copy_has_to_be_for_it() {
+    use Action::{Probe, Serve, ServeStale};
+    let (hit, stale) = (Serve(Decision::Hit, Source::Copy), Serve(Decision::Stale, Source::Copy));
+    let (young, old, oldest) = (copy(Kind::Data, 50 * MINUTE), copy(Kind::Data, 65 * MINUTE), copy(Kind::Data, 90 * MINUTE));
+    let none = Want::default();
+    let max_age = |minutes| Want { max_age: Some(minutes * MINUTE), ..none };
+    let min_fresh = |minutes| Want { min_fresh: Some(minutes * MINUTE), ..none };
+    let max_stale = |minutes| Want { max_stale: Some(minutes * MINUTE), ..none };
+    for (at_hand, want, action, cached_only) in [
+        (young, max_age(50), hit, hit),
+        (young, max_age(49), Probe, Action::Refuse(Reason::NotInCache)),
+        (young, min_fresh(9), hit, hit),
+        (young, min_fresh(10), Probe, Action::Refuse(Reason::NotInCache)),
+        (young, Want { min_fresh: Some(Duration::MAX), ..none }, Probe, Action::Refuse(Reason::NotInCache)),
+        (old, none, ServeStale, stale),
+        (old, max_age(70), Probe, Action::Refuse(Reason::NotInCache)),
+        (old, Want { max_stale: Some(6 * MINUTE), ..max_age(70) }, ServeStale, stale),
+        (old, max_stale(5), Probe, Action::Refuse(Reason::NotInCache)),
+        (oldest, none, Probe, Action::Refuse(Reason::NotInCache)),
+        (oldest, max_stale(31), stale, stale),
+        (oldest, max_stale(30), Probe, Action::Refuse(Reason::NotInCache)),
+        (oldest, Want { max_stale: Some(Duration::MAX), ..none }, stale, stale),
+        (oldest, Want { no_cache: true, ..max_stale(60) }, Probe, Action::Refuse(Reason::NotInCache)),
+        (oldest.map(|copy| Copy { outdated: true, ..copy }), max_stale(60), Probe, Action::Refuse(Reason::NotInCache)),
+    ] {
+        let facts = Facts { copy: at_hand, want: Want { may_bill: true, ..want }, ..plain() };
+        assert_eq!(decided(facts), action, "{facts:?}");
+        let facts = Facts { want: Want { only_if_cached: true, ..facts.want }, ..facts };
+        assert_eq!(decided(facts), cached_only, "{facts:?}");
+    }
+}
+
+#[test]
 fn a_look_at_the_list_ends_a_plain_read_or_leads_to_its_first_touch() {
     let old = copy(Kind::Data, 2 * HOUR);
     for (probe, at_hand, action) in [
@@ -214,10 +247,16 @@ fn any_probe() -> impl Strategy<Value = Probe> {
     prop_oneof![data, Just(Probe::Null), Just(Probe::Missing), Just(Probe::Inconclusive), Just(Probe::Refused), Just(Probe::Failed)]
 }
 
+fn any_bounds() -> impl Strategy<Value = [Option<Duration>; 3]> {
+    let bound = || proptest::option::of(prop_oneof![4 => ages(), 1 => Just(Duration::MAX)]);
+    [bound(), bound(), bound()]
+}
+
 prop_compose! {
-    fn any_want()(flags in any::<[bool; 6]>(), max_age in proptest::option::of(ages())) -> Want {
-        let [fresh, may_bill, no_cache, only_if_cached, strict, retry] = flags;
-        Want { fresh, may_bill, no_cache, only_if_cached, max_age, strict, retry }
+    fn any_want()(flags in any::<[bool; 7]>(), bounds in any_bounds()) -> Want {
+        let [fresh, may_bill, no_cache, no_store, only_if_cached, strict, retry] = flags;
+        let [max_age, min_fresh, max_stale] = bounds;
+        Want { fresh, may_bill, no_cache, only_if_cached, max_age, min_fresh, max_stale, no_store, strict, retry }
     }
 }
 

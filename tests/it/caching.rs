@@ -1,0 +1,133 @@
+//! What RFC 9111 says of a cache, section by section, as far as it concerns one that keeps to a lifetime of its own.
+
+use std::time::Duration;
+
+use http::Method;
+
+use crate::harness::{ABSENT, Answer, BUDGET, NULL, STORED, UNCHECKED, World};
+
+const MINUTE: Duration = Duration::from_mins(1);
+
+/// A plain read with this `Cache-Control`.
+async fn asking(world: &World, number: &str, directives: &str) -> Answer {
+    world.ask(&format!("/reputation/numbers/{number}")).header("cache-control", directives).send().await
+}
+
+#[tokio::test]
+async fn rfc_9111_5_2_1_a_client_bounds_age_and_freshness() {
+    let world = World::new().await;
+    world.read(STORED).await;
+    world.turn(50 * MINUTE);
+    for (directives, outcome) in [
+        ("max-age=3000, only-if-cached", (200, "hit")),
+        ("max-age=2999, only-if-cached", (504, "not_in_cache")),
+        ("min-fresh=599, only-if-cached", (200, "hit")),
+        ("min-fresh=600, only-if-cached", (504, "not_in_cache")),
+        ("min-fresh=soon, only-if-cached", (504, "not_in_cache")),
+    ] {
+        assert_eq!(asking(&world, STORED, directives).await.outcome(), outcome, "{directives}");
+    }
+    assert_eq!(world.sent(), 1);
+    assert_eq!(asking(&world, STORED, "min-fresh=600").await.outcome(), (200, "revalidated"));
+    assert_eq!((world.sent(), world.charged().as_str()), (2, "0.00"));
+}
+
+#[tokio::test]
+async fn rfc_9111_5_2_1_2_a_client_takes_what_is_stale_for_as_long_as_it_says() {
+    let world = World::new().await;
+    world.read(STORED).await;
+    world.turn(90 * MINUTE);
+    for (directives, outcome) in [
+        ("max-stale=1801", (200, "stale")),
+        ("max-stale", (200, "stale")),
+        ("max-stale=1800, only-if-cached", (504, "not_in_cache")),
+        ("max-stale, max-age=5399, only-if-cached", (504, "not_in_cache")),
+    ] {
+        assert_eq!(asking(&world, STORED, directives).await.outcome(), outcome, "{directives}");
+    }
+    assert_eq!(world.sent(), 1, "beyond stale-while-revalidate nothing is renewed for who is content");
+    assert_eq!(asking(&world, STORED, "max-stale=1800").await.outcome(), (200, "revalidated"));
+}
+
+#[tokio::test]
+async fn rfc_9111_5_2_1_1_who_bounds_the_age_is_not_served_what_is_stale_unless_it_says_so() {
+    let world = World::new().await;
+    world.read(STORED).await;
+    world.turn(65 * MINUTE);
+    assert_eq!(asking(&world, STORED, "only-if-cached").await.outcome(), (200, "stale"));
+    assert_eq!(asking(&world, STORED, "max-age=7200, only-if-cached").await.outcome(), (504, "not_in_cache"));
+    assert_eq!(asking(&world, STORED, "max-age=7200, max-stale=600, only-if-cached").await.outcome(), (200, "stale"));
+    assert_eq!(asking(&world, STORED, "max-age=7200").await.outcome(), (200, "revalidated"));
+}
+
+#[tokio::test]
+async fn rfc_9111_5_2_1_5_no_store_keeps_nothing_that_was_had_for_nothing() {
+    let world = World::new().await;
+    for number in [STORED, ABSENT] {
+        asking(&world, number, "no-store").await;
+        assert_eq!(asking(&world, number, "only-if-cached").await.outcome(), (504, "not_in_cache"), "{number}");
+    }
+    let page = || world.ask("/reputation/numbers?page[size]=3");
+    page().header("cache-control", "no-store").send().await;
+    assert_eq!(page().header("cache-control", "only-if-cached").send().await.outcome(), (504, "not_in_cache"));
+    assert_eq!(world.charged(), "0.00");
+    assert_eq!(asking(&world, UNCHECKED, "no-store").await.outcome(), (200, "first_touch"));
+    assert_eq!(
+        asking(&world, UNCHECKED, "no-store").await.outcome(),
+        (200, "hit"),
+        "what was paid for is kept, so as not to be paid for again"
+    );
+    assert_eq!(world.charged(), "0.10");
+}
+
+#[tokio::test]
+async fn rfc_9111_5_2_2_answers_say_how_long_the_callers_own_cache_may_keep_them() {
+    let world = World::with(BUDGET, |config| config.fresh.min_age = "0s".parse().expect("a time")).await;
+    for (path, status, control) in [
+        (format!("/reputation/numbers/{STORED}"), 200, "private, max-age=3600"),
+        (format!("/reputation/numbers/{ABSENT}"), 404, "private, max-age=300"),
+        (format!("/reputation/numbers/{NULL}"), 200, "private, max-age=21600"),
+        (format!("/reputation/numbers/{STORED}?fresh=true"), 200, "private, no-cache"),
+        ("/reputation/numbers".to_owned(), 200, "private, no-cache"),
+        (format!("/enterprises/{}", crate::harness::ENTERPRISE), 200, "no-store"),
+        ("/reputation/numbers/1".to_owned(), 400, "no-store"),
+    ] {
+        for _ in 0..2 {
+            let answer = world.ask(&path).send().await;
+            assert_eq!((answer.status.as_u16(), answer.header("cache-control")), (status, control), "{path}");
+        }
+    }
+    world.turn(10 * MINUTE);
+    let aged = world.read(STORED).await;
+    assert_eq!((aged.header("age"), aged.header("cache-control")), ("600", "private, max-age=3600"), "4.2.3: the age counts from there");
+}
+
+#[tokio::test]
+async fn rfc_9110_13_1_3_a_date_spares_the_body_unless_there_is_a_tag() {
+    let world = World::new().await;
+    let path = format!("/reputation/numbers/{STORED}");
+    let whole = world.read(STORED).await;
+    let refreshed = whole.header("last-modified").to_owned();
+    let at = whole.json()["data"]["reputation_data"]["last_refreshed_at"]
+        .as_str()
+        .expect("a time")
+        .parse::<jiff::Timestamp>()
+        .expect("RFC 3339");
+    assert_eq!(httpdate::parse_http_date(&refreshed).expect("a date"), std::time::SystemTime::from(at));
+    let asking = |fields: &[(&str, &str)]| fields.iter().fold(world.ask(&path), |ask, (name, value)| ask.header(name, value)).send();
+    let before = httpdate::fmt_http_date(std::time::SystemTime::from(at) - Duration::from_secs(1));
+    for (fields, status) in [
+        (vec![("if-modified-since", refreshed.as_str())], 304),
+        (vec![("if-modified-since", before.as_str())], 200),
+        (vec![("if-modified-since", "yesterday")], 200),
+        (vec![("if-modified-since", refreshed.as_str()), ("if-none-match", "\"other\"")], 200),
+        (vec![("if-modified-since", before.as_str()), ("if-none-match", whole.header("etag"))], 304),
+    ] {
+        let answer = asking(&fields).await;
+        assert_eq!(answer.status, status, "{fields:?}");
+        assert_eq!((answer.header("last-modified"), answer.header("etag")), (refreshed.as_str(), whole.header("etag")), "15.4.5");
+        assert_eq!(answer.body.is_empty(), status == 304);
+    }
+    let head = world.ask(&path).method(Method::HEAD).header("if-modified-since", &refreshed).send().await;
+    assert_eq!(head.status, 304);
+}
