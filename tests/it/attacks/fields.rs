@@ -57,7 +57,7 @@ fn overrides(table: &mut Table) {
         ("Range and If-Range", "range: bytes=0-1,5-6\r\nif-range: \"x\"\r\n"),
         ("If-Match", "if-match: \"x\"\r\n"),
         ("If-Unmodified-Since", "if-unmodified-since: Thu, 01 Jan 1970 00:00:00 GMT\r\n"),
-        ("If-Modified-Since", "if-modified-since: Fri, 01 Jan 2100 00:00:00 GMT\r\n"),
+        ("If-Modified-Since", "if-modified-since: Thu, 01 Jan 1970 00:00:00 GMT\r\n"),
         ("If-None-Match of another copy", "if-none-match: \"x\", W/\"y\"\r\n"),
         ("a hundred fields", &"x-many: y\r\n".repeat(100)),
         ("a retry that is counted", "x-stainless-retry-count: 2\r\n"),
