@@ -1,8 +1,12 @@
 //! What a body says, read by borrowing: whose record it is and when its data was last refreshed. The bytes stay as they came.
 
+use std::fmt;
+use std::marker::PhantomData;
+
 use bytes::Bytes;
 use jiff::Timestamp;
-use serde::de::{Error as _, IgnoredAny};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -46,8 +50,8 @@ pub struct NotARecord(#[from] serde_json::Error);
 
 /// Reads `{"data": number}`.
 pub fn document(body: &[u8]) -> Result<Record, NotARecord> {
-    let document: Document<Number> = read(body)?;
-    Ok(document.data.into())
+    let document: Document<Object<Number>> = read(body)?;
+    Ok(document.data.0.into())
 }
 
 /// One item of a list, with its bytes.
@@ -65,7 +69,7 @@ pub fn list(body: &[u8]) -> Result<Vec<Item>, NotARecord> {
     list.data
         .into_iter()
         .map(|raw| {
-            let number: Number = serde_json::from_str(raw.get())?;
+            let number: Number = part(raw.get())?;
             Ok(Item { record: number.into(), document: Bytes::from(format!(r#"{{"data":{}}}"#, raw.get())) })
         })
         .collect()
@@ -77,8 +81,8 @@ pub fn enterprises(body: &[u8]) -> Result<Vec<EnterpriseId>, NotARecord> {
     struct Enterprise {
         id: EnterpriseId,
     }
-    let list: Document<Vec<Enterprise>> = read(body)?;
-    Ok(list.data.into_iter().map(|enterprise| enterprise.id).collect())
+    let list: Document<Vec<Object<Enterprise>>> = read(body)?;
+    Ok(list.data.into_iter().map(|Object(enterprise)| enterprise.id).collect())
 }
 
 /// Reads a list of enterprises: the id of each, with its bytes.
@@ -88,7 +92,7 @@ pub fn enterprise_items(body: &[u8]) -> Result<Vec<(EnterpriseId, &str)>, NotARe
         id: EnterpriseId,
     }
     let list: Document<Vec<&RawValue>> = read(body)?;
-    let item = |raw: &'_ RawValue| serde_json::from_str(raw.get()).map(|Enterprise { id }| id);
+    let item = |raw: &'_ RawValue| part(raw.get()).map(|Enterprise { id }| id);
     list.data.into_iter().map(|raw| Ok((item(raw)?, raw.get()))).collect()
 }
 
@@ -113,7 +117,11 @@ pub struct Owner {
 pub fn whose(body: &[u8]) -> Result<Vec<Owner>, NotARecord> {
     let answer: Document<&RawValue> = read(body)?;
     let raw = answer.data.get();
-    Ok(if raw.starts_with('[') { serde_json::from_str(raw)? } else { vec![serde_json::from_str(raw)?] })
+    if !raw.starts_with('[') {
+        return Ok(vec![part(raw)?]);
+    }
+    let owners: Vec<Object<Owner>> = serde_json::from_str(raw)?;
+    Ok(owners.into_iter().map(|Object(owner)| owner).collect())
 }
 
 /// How many items the list has of which a body is a page, `{"data": [item, …], "meta": {"total_results": …}}`.
@@ -121,18 +129,17 @@ pub fn total(body: &[u8]) -> Result<u64, NotARecord> {
     #[derive(Deserialize)]
     struct Page {
         data: Vec<IgnoredAny>,
-        meta: Meta,
+        meta: Object<Meta>,
     }
     #[derive(Deserialize)]
     struct Meta {
         total_results: u64,
     }
-    let page: Page = serde_json::from_slice(body)?;
-    // A list has at least what its page shows.
-    if page.meta.total_results >= page.data.len() as u64 {
-        return Ok(page.meta.total_results);
+    let Page { data, meta: Object(Meta { total_results }) } = read(body)?;
+    if total_results < data.len() as u64 {
+        return Err(serde_json::Error::custom("the list is shorter than its page").into());
     }
-    Err(serde_json::Error::custom("the list is shorter than its page").into())
+    Ok(total_results)
 }
 
 /// Whether settings say that monitoring was disabled.
@@ -141,7 +148,7 @@ pub fn is_deleted(body: &[u8]) -> bool {
     struct Settings {
         status: String,
     }
-    serde_json::from_slice::<Document<Settings>>(body).is_ok_and(|settings| settings.data.status == "deleted")
+    read::<Document<Object<Settings>>>(body).is_ok_and(|settings| settings.data.0.status == "deleted")
 }
 
 /// What a refresh says of one number.
@@ -160,10 +167,10 @@ pub struct Refreshed {
 pub fn refreshed(body: &[u8]) -> Result<Vec<Refreshed>, NotARecord> {
     #[derive(Deserialize)]
     struct Results {
-        results: Vec<Refreshed>,
+        results: Vec<Object<Refreshed>>,
     }
-    let answer: Document<Results> = read(body)?;
-    Ok(answer.data.results)
+    let answer: Document<Object<Results>> = read(body)?;
+    Ok(answer.data.0.results.into_iter().map(|Object(refreshed)| refreshed).collect())
 }
 
 /// Writes what [`refreshed`] reads, with the counts that Telnyx adds.
@@ -189,7 +196,31 @@ pub fn is_error(body: &[u8]) -> bool {
 
 /// Reads a body as JSON, which is UTF-8 throughout (RFC 8259, 8.1): serde does not look at the texts that it passes over.
 fn read<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, serde_json::Error> {
-    serde_json::from_str(str::from_utf8(body).map_err(serde::de::Error::custom)?)
+    part(str::from_utf8(body).map_err(Error::custom)?)
+}
+
+/// Reads a part of a body that is an object.
+fn part<'b, T: Deserialize<'b>>(text: &'b str) -> Result<T, serde_json::Error> {
+    serde_json::from_str(text).map(|Object(inner)| inner)
+}
+
+/// What is read from an object alone: a derived reader takes a list of the fields' values too, which is no record to any other reader.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = Object<T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(fields)).map(Object)
+            }
+        }
+        deserializer.deserialize_map(Fields(PhantomData))
+    }
 }
 
 #[derive(Deserialize)]
@@ -204,7 +235,7 @@ struct Number {
     enterprise_id: EnterpriseId,
     // With a function of its own a field is required: a record without it is not whole.
     #[serde(deserialize_with = "Option::deserialize")]
-    reputation_data: Option<Scores>,
+    reputation_data: Option<Object<Scores>>,
 }
 
 #[derive(Deserialize)]
@@ -217,7 +248,7 @@ impl From<Number> for Record {
     fn from(number: Number) -> Self {
         let reputation = match number.reputation_data {
             None => Reputation::Null,
-            Some(scores) => Reputation::Stored(scores.last_refreshed_at),
+            Some(Object(scores)) => Reputation::Stored(scores.last_refreshed_at),
         };
         Self { phone_number: number.phone_number, enterprise_id: number.enterprise_id, reputation }
     }
@@ -277,6 +308,20 @@ mod tests {
         assert!(document(&record).is_err() && inner(&record).is_none() && whose(&record).is_err());
         assert!(list(b"{\"data\":[],\"\xff\":1}").is_err());
         assert!(!is_error(b"{\"errors\":[\"\xff\"]}"));
+    }
+
+    #[test]
+    fn a_list_of_values_is_no_record() {
+        let owner = r#""phone_number":"+16035551234","enterprise_id":"6a09cdc3-8948-47f0-aa62-74ac943d6c58""#;
+        let values = r#"["+16035551234","6a09cdc3-8948-47f0-aa62-74ac943d6c58",null]"#;
+        for body in [format!(r#"[{{{owner},"reputation_data":null}}]"#), format!(r#"{{"data":{values}}}"#)] {
+            assert!(document(body.as_bytes()).is_err(), "{body}");
+        }
+        assert!(reputation(r#","reputation_data":[null]"#).is_err());
+        assert!(list(b"[[]]").is_err() && list(format!(r#"{{"data":[{values}]}}"#).as_bytes()).is_err());
+        assert!(whose(br#"{"data":[["a",null]]}"#).is_err() && inner(b"[7]").is_none() && !is_error(b"[[7]]"));
+        assert!(refreshed(br#"{"data":{"results":[["+16035551234",true,null]]}}"#).is_err());
+        assert!(enterprises(br#"{"data":[["6a09cdc3-8948-47f0-aa62-74ac943d6c58"]]}"#).is_err());
     }
 
     #[test]
