@@ -166,6 +166,15 @@ impl Gateway {
         }
     }
 
+    /// Settings that somebody asked for at `begun` show that a call of unknown outcome has worked. One that is under way is its own task's.
+    pub(super) async fn saw_settings(&self, whose: Whose, body: &[u8], begun: Duration) {
+        let Self(shared) = self;
+        let last = shared.monitoring.enablings.get(&whose).filter(|last| last.fate != Fate::Paid && begun >= last.sent);
+        if last.is_some() && !shared.monitoring.is_busy(&whose) && !record::is_deleted(body) {
+            self.confirm(whose, last).await;
+        }
+    }
+
     /// The settings, asked of Telnyx now.
     async fn settings_of(&self, wish: &Wish) -> Result<Settings, Failure> {
         let (enterprise, context): (EnterpriseId, _) = (wish.call.enterprise, &wish.call.context);

@@ -54,10 +54,14 @@ impl Gateway {
         let query = [canonical, paging.map(Paging::query).unwrap_or_default()].into_iter().filter(|part| !part.is_empty());
         let query = query.collect::<Vec<_>>().join("&");
         let target = if query.is_empty() { path } else { format!("{path}?{query}") };
+        let begun = self.0.clock.elapsed();
         let asked = visit.waiting_for(self.free(&target, route.operation, &context)).await;
         let answer = asked.map_err(|failure| refusal::failed(&failure))?;
         if !tells_of(&answer.body, route.operation, enterprise) {
             return Err(refusal::failed(&Failure::Invalid));
+        }
+        if let (Operation::Settings, Some(enterprise)) = (route.operation, enterprise) {
+            self.saw_settings((identity.partition, enterprise), &answer.body, begun).await;
         }
         Ok(Answer::free(Decision::Passed, Content::Passed(relay(answer), Forward::Bypass)))
     }

@@ -55,6 +55,11 @@ impl Default for Monitoring {
 }
 
 impl Monitoring {
+    /// Whether a call for it is under way.
+    pub(super) fn is_busy(&self, whose: &Whose) -> bool {
+        self.aloft.follow(whose).is_some()
+    }
+
     /// What was paid for this enterprise's monitoring tells nothing any more.
     pub(super) fn forget(&self, whose: &Whose) {
         self.enablings.invalidate(whose);

@@ -172,6 +172,20 @@ async fn a_lost_answer_that_no_look_finds_at_once_bars_another_call_until_one_do
 }
 
 #[tokio::test]
+async fn settings_that_anybody_reads_show_that_a_lost_call_has_worked() {
+    let world = World::disabled(BUDGET).await;
+    world.fault(Fault::new(Kind::ResetAfterBilling).method(&Method::POST));
+    world.fault(Fault::new(Kind::Latency).delay(Duration::ZERO).method(&Method::GET));
+    world.fault(Fault::new(Kind::Status).method(&Method::GET));
+    assert_eq!(world.enable().await.outcome(), (504, "outcome_unknown"));
+    assert_eq!(world.ends(), one("assumed", 100));
+    assert_eq!(world.ask(&path()).send().await.outcome(), (200, "passed"));
+    assert_eq!(world.ends(), one("corrected", 100));
+    assert_eq!(world.enable().await.outcome(), (409, "bad_request"), "it is known by now");
+    assert_eq!(world.enable_again().await.outcome(), (201, "cooldown"), "and whose it is");
+}
+
+#[tokio::test]
 async fn a_call_that_was_not_carried_out_is_taken_back_once_it_cannot_be_any_more() {
     let world = World::disabled(BUDGET).await;
     world.fault(Fault::new(Kind::Reset).method(&Method::POST));

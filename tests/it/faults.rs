@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use http::StatusCode;
+use http::{Method, StatusCode};
 use reputation_gateway::auth::Permission;
 use reputation_gateway::policy::money::Usd;
-use reputation_gateway::sandbox::{Fault, Kind};
+use reputation_gateway::sandbox::{Fault, Kind, Operation};
+use serde_json::json;
 
-use crate::harness::{Answer, BUDGET, STORED, UNCHECKED, World, books};
+use crate::harness::{Answer, Ask, BUDGET, ENTERPRISE, STORED, UNCHECKED, World, books};
 
 const CHECK: i64 = 100_000;
 const NEVER: Duration = Duration::from_hours(1);
@@ -80,13 +81,15 @@ fn fault(kind: Kind) -> Fault {
     Fault::new(kind).path_contains("/numbers/")
 }
 
-fn status(kind: Kind, status: StatusCode) -> Trouble {
-    Trouble::Fault(fault(kind).status(status))
+/// The same to the one request of an order.
+fn posted_fault(kind: Kind) -> Fault {
+    Fault::new(kind).method(&Method::POST)
 }
 
-/// The whole table.
-fn table() -> Vec<(&'static str, Trouble, Upshot)> {
+/// The whole table, of what befalls requests as `fault` picks them.
+fn table(fault: fn(Kind) -> Fault) -> Vec<(&'static str, Trouble, Upshot)> {
     use Trouble::{Down, Fault, Slow};
+    let status = |kind, status: StatusCode| Fault(fault(kind).status(status));
     vec![
         ("no connection", Down, UNSENT),
         ("reset", Fault(fault(Kind::Reset)), UNCLEAR),
@@ -204,7 +207,7 @@ async fn play(world: &mut World, call: Call, name: &str, trouble: Trouble, upsho
 
 async fn play_all(call: Call) {
     let mut worlds = Vec::new();
-    for (name, trouble, upshot) in table() {
+    for (name, trouble, upshot) in table(fault) {
         let timeout = if matches!(trouble, Trouble::Slow(_)) { "500ms" } else { "10s" };
         let world = World::with(BUDGET, |config| {
             config.upstream.timeout = timeout.parse().expect("a time");
@@ -236,7 +239,7 @@ async fn whatever_befalls_a_refresh_is_never_under_counted_nor_paid_twice() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_befalls_a_batch_the_books_are_the_stand_ins_in_the_end() {
-    for (name, trouble, _) in table() {
+    for (name, trouble, _) in table(fault) {
         let (Trouble::Fault(fault) | Trouble::Slow(fault)) = trouble else { continue };
         let world = World::with(BUDGET, |config| {
             config.upstream.timeout = "500ms".parse().expect("a time");
@@ -258,4 +261,107 @@ async fn whatever_befalls_a_batch_the_books_are_the_stand_ins_in_the_end() {
         assert_eq!((world.charged().as_str(), posted()), ("0.20", 2 * CHECK), "{name}");
         assert!(batch.iter().all(|number| world.charges().number(number).count == 1), "{name}: a number was charged twice");
     }
+}
+
+/// What is paid for by an order of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    Associate,
+    Remediate,
+    Enable,
+}
+
+impl Order {
+    async fn told(self, world: &World) -> Answer {
+        let (path, body) = match self {
+            Self::Associate => ("/numbers", json!({ "phone_numbers": ["+13125550000"] })),
+            Self::Remediate => ("/remediation", json!({ "phone_numbers": [STORED], "call_purpose": "appointments" })),
+            Self::Enable => ("", json!({ "loa_document_id": "doc-1" })),
+        };
+        let ask = world.ask(&format!("/v2/enterprises/{ENTERPRISE}/reputation{path}")).method(Method::POST);
+        ask.header("content-type", "application/json").body(body.to_string()).send().await
+    }
+
+    fn price(self) -> i64 {
+        match self {
+            Self::Associate => CHECK,
+            Self::Remediate => 10 * CHECK,
+            Self::Enable => 1_000 * CHECK,
+        }
+    }
+
+    /// How often the stand-in charged for it.
+    fn charged(self, world: &World) -> u32 {
+        let operation = match self {
+            Self::Associate => Operation::Associate,
+            Self::Remediate => Operation::Remediation,
+            Self::Enable => Operation::Monitoring,
+        };
+        world.charges().operation(operation).count
+    }
+}
+
+/// The order under a trouble, and once more when the first can take effect no more: it is carried out once, whatever befell it.
+async fn order(world: &mut World, order: Order, name: &str, trouble: Trouble) {
+    let name = &format!("{name}, {order:?}");
+    if order == Order::Enable {
+        let path = format!("/v2/enterprises/{ENTERPRISE}/reputation");
+        assert_eq!(Ask::new(world.upstream(), &path).method(Method::DELETE).key("other").send().await.status, 204, "{name}");
+    }
+    let is_down = matches!(trouble, Trouble::Down);
+    match trouble {
+        Trouble::Down => world.cut_upstream().await,
+        Trouble::Fault(fault) | Trouble::Slow(fault) => world.fault(fault),
+    }
+    let first = order.told(world).await;
+    if is_down {
+        world.mend_upstream().await;
+    }
+    let posted = |world: &World| books::posted(&books::charges(&world.ledger()));
+    let charged = i64::from(order.charged(world));
+    assert_eq!(posted(world), cost(&first), "{name}: {first:?}");
+    assert!(posted(world) >= charged * order.price(), "{name}: {first:?}");
+    assert!(first.header("x-gateway-billed") != "no" || (charged, posted(world)) == (0, 0), "{name}: {first:?}");
+    let left_no_trace = first.header("x-gateway-billed") == "unknown" && charged == 0;
+
+    world.turn(Duration::from_mins(2));
+    let second = order.told(world).await;
+    assert_eq!(order.charged(world), 1, "{name}: {second:?}");
+    assert_eq!(second.status.is_success(), second.header("x-gateway-decision") == "recovered" || charged == 0, "{name}: {second:?}");
+    let third = order.told(world).await;
+    assert_eq!(order.charged(world), 1, "{name}: {third:?}");
+    // Nothing but enabling shows that it was not carried out: such an order counts for good.
+    let over = if left_no_trace && order != Order::Enable { order.price() } else { 0 };
+    assert_eq!(posted(world), order.price() + over, "{name}");
+    let open = books::charges(&world.ledger()).into_iter().filter(|charge| charge.state == "held").count();
+    assert_eq!((open, world.metric("reputation_gateway_holds_open").await.as_str()), (0, "0"), "{name}");
+}
+
+async fn order_all(kind: Order) {
+    let mut worlds = Vec::new();
+    for (name, trouble, _) in table(posted_fault) {
+        let timeout = if matches!(trouble, Trouble::Slow(_)) { "500ms" } else { "10s" };
+        let world = World::with("[[budget]]\nname = \"all\"\nlimit = \"250.00\"\nwindow = \"day\"\n", |config| {
+            config.upstream.timeout = timeout.parse().expect("a time");
+            config.auth.allow.extend([Permission::Associate, Permission::Remediation, Permission::Enable]);
+        })
+        .await;
+        worlds.push((world, name, trouble));
+    }
+    join_all(worlds.into_iter().map(|(mut world, name, trouble)| async move { order(&mut world, kind, name, trouble).await })).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_befalls_an_association_it_is_carried_out_once() {
+    order_all(Order::Associate).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_befalls_a_remediation_it_is_carried_out_once() {
+    order_all(Order::Remediate).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_befalls_enabling_it_is_paid_once_and_the_books_are_the_stand_ins_in_the_end() {
+    order_all(Order::Enable).await;
 }

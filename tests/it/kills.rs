@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::future::join_all;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use reputation_gateway::clock::Clock;
 use reputation_gateway::policy::money::Usd;
@@ -51,7 +51,7 @@ struct Upstream {
 
 impl Service for Upstream {
     async fn call(&self, request: Request<Incoming>) -> Result<Response<Body>, Abort> {
-        if !request.uri().path().contains("/numbers/") {
+        if !request.uri().path().contains("/numbers/") && request.method() != Method::POST {
             return self.sandbox.call(request).await;
         }
         let fate = if self.armed.load(Ordering::SeqCst) { Fate::of(request.uri().path()) } else { Fate::Answered };
@@ -106,12 +106,17 @@ struct Tally {
 impl Place {
     async fn new(rounds: usize) -> Self {
         let numbers = u32::try_from(rounds * NUMBERS).expect("not so many rounds");
-        let sandbox = Sandbox::new(sandbox::Config { numbers, ..sandbox::Config::default() }, Clock::system());
+        Self::before(sandbox::Config { numbers, ..sandbox::Config::default() }).await
+    }
+
+    async fn before(account: sandbox::Config) -> Self {
+        let sandbox = Sandbox::new(account, Clock::system());
         let upstream = Upstream { sandbox, armed: Arc::default(), calls: Arc::new(watch::Sender::new(0)) };
         let server = Server::bind(SocketAddr::from(([127, 0, 0, 1], 0)), &server::Config::default()).await.expect("a free port");
         let directory = tempfile::tempdir().expect("a temporary directory");
         let config = format!(
             "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 2\n[admin]\nlisten = \"127.0.0.1:0\"\n[auth]\nmode = \"open\"\n\
+             allow = [\"fresh\", \"associate\", \"remediation\", \"enable\"]\n\
              [upstream]\nbase_url = \"http://{}/v2\"\napi_key = \"upstream-key\"\ndefault_enterprise = \"{ENTERPRISE}\"\nrate = \"1000000/s\"\n\
              [fresh]\nrate = \"1000000/s\"\n[ledger]\npath = \"{}\"\n\
              [[budget]]\nname = \"all\"\nlimit = \"1000000.00\"\nwindow = \"month\"\n",
@@ -289,4 +294,73 @@ async fn a_gateway_that_is_killed_again_and_again_never_under_counts_nor_pays_tw
     let unclear = ask_for_the_rest(&place, gateway, over).await;
     assert_eq!(i64::try_from(unclear).expect("few") * CHECK, over, "each of them was one that left no trace");
     eprintln!("{rounds} kills, {} calls charged, {} counted too much, {tally:?}", charges.count, over / CHECK);
+}
+
+/// Enterprises of whose orders a kill meets some.
+const ENTERPRISES: usize = 15;
+
+fn enterprise(n: usize) -> String {
+    format!("6a09cdc3-8948-47f0-aa62-74ac943d6c{n:02x}")
+}
+
+/// What is ordered for the `n`th enterprise: an association, a remediation, or monitoring.
+async fn order(gateway: SocketAddr, n: usize) -> Option<Answer> {
+    let (path, body) = match n % 3 {
+        0 => ("/numbers", r#"{"phone_numbers":["+13125550000"]}"#),
+        1 => ("/remediation", r#"{"phone_numbers":["+16035551234"],"call_purpose":"appointments"}"#),
+        _ => ("", r#"{"loa_document_id":"doc-1"}"#),
+    };
+    let ask = Ask::new(gateway, &format!("/v2/enterprises/{}/reputation{path}", enterprise(n))).method(Method::POST);
+    ask.header("content-type", "application/json").body(body).try_send().await
+}
+
+/// How often the stand-in charged each enterprise.
+fn charged(place: &Place) -> Vec<usize> {
+    let last = place.upstream.sandbox.charges().last;
+    (0..ENTERPRISES).map(|n| last.iter().filter(|charge| charge.enterprise_id == enterprise(n)).count()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn orders_under_way_at_a_kill_are_counted_and_none_is_charged_twice() {
+    let enterprises = (0..ENTERPRISES).map(enterprise).collect();
+    let place = Place::before(sandbox::Config { numbers: 1, enterprises, ..sandbox::Config::default() }).await;
+    let gateway = place.serve();
+    let address = gateway.address("listen");
+    for n in (2..ENTERPRISES).step_by(3) {
+        let path = format!("/v2/enterprises/{}/reputation", enterprise(n));
+        assert_eq!(Ask::new(address, &path).method(Method::DELETE).send().await.status, 204);
+    }
+    let mut calls = place.upstream.calls.subscribe();
+    place.upstream.armed.store(true, Ordering::SeqCst);
+    let clients: Vec<_> = (0..ENTERPRISES).map(|n| tokio::spawn(async move { order(address, n).await })).collect();
+    calls.wait_for(|calls| *calls >= ENTERPRISES as u64).await.expect("the stand-in stays");
+    gateway.crash().await;
+    place.upstream.armed.store(false, Ordering::SeqCst);
+    let told: Vec<_> = join_all(clients).await.into_iter().map(|told| told.expect("nothing panics")).collect();
+    let held = books::charges(&place.ledger()).iter().filter(|charge| charge.state == "held").count();
+    assert!(held > 0, "no kill met an order under way");
+
+    let gateway = place.serve();
+    place.audited(&gateway, "after the kill").await;
+    let before = charged(&place);
+    for n in 0..ENTERPRISES {
+        let (first, again) = (told[n].as_ref(), order(gateway.address("listen"), n).await.expect("an answer"));
+        let name = format!("enterprise {n}, told {first:?}, then {again:?}");
+        assert!(before[n] == 1 || first.is_none_or(|first| first.header("x-gateway-billed") != "yes"), "{name}");
+        // A remediation leaves no trace, and Telnyx itself refuses the second one.
+        let expected: &[u16] = match (n % 3, before[n]) {
+            (0, 1) => &[201],
+            (1, 1) => &[409],
+            (2, 1) => &[201, 409],
+            (1, _) => &[202],
+            _ => &[504, 201],
+        };
+        assert!(expected.contains(&again.status.as_u16()), "{name}");
+        assert!(before[n] == 0 || again.header("x-gateway-cost-usd") == "0.00", "{name}");
+        assert!(charged(&place)[n] <= 1, "{name}");
+    }
+    let book = place.audited(&gateway, "after all was ordered again").await;
+    let unclear: i64 = book.iter().filter(|charge| charge.state == "assumed").map(|charge| charge.posted).sum();
+    let over = books::posted(&book) - place.charged();
+    assert!((0..=unclear).contains(&over), "{over} too much, {unclear} unclear: {book:?}");
 }
