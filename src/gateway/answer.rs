@@ -82,6 +82,8 @@ pub(super) enum Content {
     Relay(Arc<Relay>),
     /// Telnyx's own answer to what is neither kept nor looked up.
     Passed(Relay, Forward),
+    /// Telnyx's own answer to what an operator let pass, while its body is still coming.
+    Streamed(Box<Response<Body>>),
     /// An error of the gateway's.
     Problem(Problem),
 }
@@ -142,6 +144,7 @@ impl Answer {
             Content::Results { status, body, .. } => json(status, body),
             Content::Relay(relay) => passed_on(&relay),
             Content::Passed(relay, _) => passed_on(&relay),
+            Content::Streamed(response) => *response,
             Content::Problem(problem) => {
                 let id = request_id.to_str().unwrap_or_default();
                 problem.with("request_id", id).with("decision", self.decision.as_str()).response()
@@ -149,11 +152,12 @@ impl Answer {
         };
         let headers = response.headers_mut();
         headers.insert(crate::upstream::REQUEST_ID, request_id.clone());
-        headers.insert(CACHE_STATUS, HeaderValue::from_str(&cache_status).expect("words and numbers"));
+        // Both are lists: of a streamed answer, what others said before stays.
+        headers.append(CACHE_STATUS, HeaderValue::from_str(&cache_status).expect("words and numbers"));
         headers.insert(DECISION, HeaderValue::from_static(self.decision.as_str()));
         headers.insert(BILLED, HeaderValue::from_static(self.bill.billing.answer()));
         headers.insert(COST, HeaderValue::from_str(&self.bill.cost.to_string()).expect("digits and a point"));
-        headers.insert(VIA, HeaderValue::from_static("1.1 reputation-gateway"));
+        headers.append(VIA, HeaderValue::from_static("1.1 reputation-gateway"));
         response
     }
 
@@ -171,6 +175,7 @@ impl Answer {
             Content::Page(_, None) => format!("fwd=miss; stored; {detail}"),
             Content::Relay(relay) => format!("fwd=miss; fwd-status={}; {detail}", relay.status.as_u16()),
             Content::Passed(relay, why) => format!("fwd={}; fwd-status={}; {detail}", why.as_str(), relay.status.as_u16()),
+            Content::Streamed(response) => format!("fwd={}; fwd-status={}; {detail}", Forward::Bypass.as_str(), response.status().as_u16()),
             Content::Results { status, forwarded: true, .. } => {
                 format!("fwd={}; fwd-status={}; {detail}", Forward::Method.as_str(), status.as_u16())
             }

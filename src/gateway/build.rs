@@ -77,6 +77,8 @@ impl Gateway {
             max_body_size: config.server.max_body_size.0,
             body_timeout: config.server.body_timeout.0,
             budget_status: config.fresh.budget_status.into(),
+            routes: config.route.clone(),
+            stall_timeout: config.upstream.timeout.0,
             log_full_numbers: config.telemetry.log_full_numbers,
         };
         Ok(Self(Arc::new(Shared {

@@ -7,6 +7,7 @@ mod ask;
 mod associate;
 mod batch;
 mod build;
+mod carry;
 mod charge;
 mod enterprise;
 mod failure;
@@ -43,6 +44,7 @@ use crate::flight::Flights;
 use crate::limit::Limits;
 use crate::policy::decide::Policy;
 use crate::policy::pricing::PriceList;
+use crate::policy::routes::Route;
 use crate::server::{Abort, Service};
 use crate::spend::books::{Books, BooksError};
 use crate::spend::{BudgetStatus, KillSwitch, Ledger, Override, OverrideRefused, Unavailable};
@@ -85,6 +87,10 @@ struct Rules {
     body_timeout: Duration,
     /// What a refusal for want of money answers with.
     budget_status: StatusCode,
+    /// What passes beside the reputation API.
+    routes: Vec<Route>,
+    /// A streamed request may stand still for this long.
+    stall_timeout: Duration,
     /// Whether phone numbers are logged whole.
     log_full_numbers: bool,
 }
@@ -178,6 +184,9 @@ impl Gateway {
         if let Err(why) = authority::check(&head) {
             return visit.end(&head, *refusal::ambiguous(why), true);
         }
+        if let Some(carried) = self.carried(&head) {
+            return self.carry(carried, head, body, visit).await;
+        }
         let rules = &self.0.rules;
         let read = if self.reads_body(&head) {
             body::collect(body, rules.max_body_size, rules.body_timeout).await.map(|body| (body.len(), body))
@@ -204,7 +213,7 @@ impl Gateway {
         let target = Target::parse(&head.uri).map_err(refusal::bad_target)?;
         let identity = self.0.auth.identify(&head.headers).map_err(refusal::unauthenticated)?;
         visit.identified(&identity);
-        let route = route(&head.method, &target.segments).map_err(|why| refusal::no_route(&why))?;
+        let route = route(&head.method, &target.segments).map_err(|why| self.no_route(why, head, &target, &identity))?;
         visit.routed(route.operation);
         refusal::check_body(head, *body_length)?;
         let wishes = Directives::parse(&head.headers);

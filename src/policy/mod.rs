@@ -11,3 +11,4 @@ pub mod invalidation;
 pub mod money;
 pub mod pricing;
 pub mod refresh;
+pub mod routes;

@@ -4,6 +4,8 @@ pub mod authority;
 pub mod body;
 pub mod directives;
 pub mod encoding;
+pub mod fields;
 pub mod json;
 pub mod problem;
+pub mod stream;
 pub mod target;

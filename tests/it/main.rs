@@ -20,6 +20,7 @@ mod process;
 mod reads;
 mod refresh;
 mod remediation;
+mod routes;
 mod telemetry;
 mod tidy;
 mod tls;
