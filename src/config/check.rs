@@ -116,6 +116,8 @@ impl Config {
         let server = &self.server;
         let head = server.max_header_size;
         findings.refuse_if(head < SMALLEST_HEAD, "server.max_header_size", format!("{head} is less than {SMALLEST_HEAD}, and refuses all"));
+        let why = format!("{} is less than max_body_size, so a long body would never find room", server.max_buffered);
+        findings.refuse_if(server.max_buffered < server.max_body_size, "server.max_buffered", why);
         let streams = usize::try_from(server.http2_max_streams).unwrap_or(usize::MAX);
         findings.refuse_unless_within(streams, "server.http2_max_streams");
         findings.refuse_unless_within(server.http2_max_resets, "server.http2_max_resets");
@@ -272,6 +274,7 @@ mod tests {
             (format!("{CALLER}{KEY}base_url = \"http://10.0.0.1/v2\"\n"), "upstream.base_url"),
             (KEY.to_owned(), "caller"),
             (format!("{keys}{CALLER}"), "caller.name"),
+            (format!("{keys}[server]\nmax_buffered = \"1KiB\"\n"), "server.max_buffered"),
             (format!("{keys}[server]\nhttp2_max_streams = 0\n"), "server.http2_max_streams"),
             (format!("{keys}[server]\nhttp2_max_frame_size = \"16MiB\"\n"), "server.http2_max_frame_size"),
             (format!("{keys}[server]\ntls = {{ certificate = \"none.crt\", private_key = \"none.key\" }}\n"), "server.tls.certificate"),

@@ -7,8 +7,9 @@ use bytes::Bytes;
 use http::header::{
     ACCEPT_ENCODING, AGE, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH, RETRY_AFTER, VARY, VIA,
 };
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, Method, Response, StatusCode};
 
+use super::{Gateway, refusal};
 use crate::cache::Entry;
 use crate::policy::decision::Decision;
 use crate::policy::evidence::Billing;
@@ -17,6 +18,7 @@ use crate::telemetry::metrics::Avoided;
 use crate::wire::body::{Body, full};
 use crate::wire::encoding::Encodable;
 use crate::wire::problem::Problem;
+use crate::wire::room::Held;
 
 /// A value, or the answer that refuses the request.
 pub(super) type Refused<T> = Result<T, Box<Answer>>;
@@ -67,8 +69,10 @@ impl Bill {
 pub(super) enum Content {
     /// A copy of a number's record, or of its absence.
     Copy(Arc<Entry>, Origin),
-    /// A page of a list, and its age if it was at hand.
-    Page(Encodable, Option<Duration>),
+    /// A page of a list that was at hand, and its age.
+    Page(Encodable, Duration),
+    /// A page of a list that was fetched for this request, and the room that it takes until it is sent.
+    FetchedPage(Encodable, Option<Held>),
     /// What became of each number of a refresh, in Telnyx's bytes or in the gateway's.
     Results {
         /// Its status.
@@ -140,7 +144,8 @@ impl Answer {
         let cache_status = self.cache_status(now);
         let mut response = match self.content {
             Content::Copy(entry, origin) => copy(&entry, origin, request, now),
-            Content::Page(page, age) => aged(encoded(&page, request), age),
+            Content::Page(page, age) => aged(encoded(&page, None, request), Some(age)),
+            Content::FetchedPage(page, held) => encoded(&page, held, request),
             Content::Results { status, body, .. } => json(status, body),
             Content::Relay(relay) => passed_on(&relay),
             Content::Passed(relay, _) => passed_on(&relay),
@@ -171,8 +176,8 @@ impl Answer {
             }
             Content::Copy(entry, Origin::Passing(why)) => format!("fwd={}; fwd-status={}; {detail}", why.as_str(), entry.status().as_u16()),
             Content::Copy(_, Origin::Collapsed) => format!("fwd=miss; collapsed; {detail}"),
-            Content::Page(_, Some(_)) => format!("hit; {detail}"),
-            Content::Page(_, None) => format!("fwd=miss; stored; {detail}"),
+            Content::Page(..) => format!("hit; {detail}"),
+            Content::FetchedPage(..) => format!("fwd=miss; stored; {detail}"),
             Content::Relay(relay) => format!("fwd=miss; fwd-status={}; {detail}", relay.status.as_u16()),
             Content::Passed(relay, why) => format!("fwd={}; fwd-status={}; {detail}", why.as_str(), relay.status.as_u16()),
             Content::Streamed(response) => format!("fwd={}; fwd-status={}; {detail}", Forward::Bypass.as_str(), response.status().as_u16()),
@@ -182,6 +187,31 @@ impl Answer {
             Content::Results { forwarded: false, .. } | Content::Problem(_) => detail,
         };
         format!("reputation-gateway; {rest}")
+    }
+}
+
+impl Gateway {
+    /// The answer, in the room that it takes until it is sent. What was read for nothing is refused where there is none; what was paid for
+    /// or changed something is not: no more than `upstream.max_in_flight` of those come at once, of a MiB each.
+    pub(super) fn fitting(&self, answered: Refused<Answer>, method: &Method) -> Answer {
+        let mut answer = answered.unwrap_or_else(|refusal| *refusal);
+        let room = &self.0.room;
+        let is_read = matches!(*method, Method::GET | Method::HEAD);
+        let part = |bytes: usize| if is_read { room.take(bytes).ok_or_else(refusal::no_room) } else { Ok(room.take_anyway(bytes)) };
+        let fitted = match &mut answer.content {
+            Content::FetchedPage(page, held) => part(page.plain().len()).map(|part| *held = Some(part)),
+            Content::Results { body, .. } | Content::Passed(Relay { body, .. }, _) => {
+                part(body.len()).map(|part| *body = part.around(std::mem::take(body)))
+            }
+            // Of an answer that several may share, or of one that is short, or that is never whole in memory.
+            Content::Copy(..) | Content::Page(..) | Content::Relay(_) | Content::Streamed(_) | Content::Problem(_) => Ok(()),
+        };
+        fitted.map_or_else(|refusal| *refusal, |()| answer)
+    }
+
+    /// Refuses what would have to be fetched for one request only, before anything is sent, where there is no room for an answer.
+    pub(super) fn room_for_answer(&self) -> Refused<()> {
+        if self.0.room.is_full() { Err(refusal::no_room()) } else { Ok(()) }
     }
 }
 
@@ -205,10 +235,11 @@ fn json(status: StatusCode, body: Bytes) -> Response<Body> {
 }
 
 /// A page as its client wants it. It has no validator, which would have to tell the encodings apart.
-fn encoded(page: &Encodable, request: &HeaderMap) -> Response<Body> {
+fn encoded(page: &Encodable, held: Option<Held>, request: &HeaderMap) -> Response<Body> {
     let gzip = page.gzip_for(request);
     let is_gzip = gzip.is_some();
-    let mut response = json(StatusCode::OK, gzip.unwrap_or_else(|| page.plain().clone()));
+    let bytes = gzip.unwrap_or_else(|| page.plain().clone());
+    let mut response = json(StatusCode::OK, if let Some(held) = held { held.around(bytes) } else { bytes });
     if is_gzip {
         response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }

@@ -22,6 +22,7 @@ use crate::spend::{End, Event, Ledger, Observe, OpenError, Posted, THRESHOLDS};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::Labels;
 use crate::upstream::{Client, Standing};
+use crate::wire::room::Room;
 
 /// Why a gateway cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -98,6 +99,7 @@ impl Gateway {
             sole_enterprises: enterprise::no_soles_yet(),
             renewals: Arc::new(Semaphore::new((config.upstream.max_in_flight / RENEWALS).max(1))),
             tasks: TaskTracker::new(),
+            room: Room::new(config.server.max_buffered.0),
             remembers_since: clock.elapsed().saturating_sub(memory),
         })))
     }
@@ -131,6 +133,7 @@ impl Gateway {
             metrics.reconciliation_drift.set(last.drift.as_metric());
             metrics.reconciliation_drifts.set(whole(last.drifts));
         }
+        metrics.buffered_bytes.set(whole(self.0.room.taken() as u64));
         metrics.calls_unresolved.set(whole(self.0.pending.count() as u64));
         let (entries, bytes) = self.0.cache.size();
         metrics.cache_entries.set(whole(entries));

@@ -54,6 +54,7 @@ use crate::upstream::Client;
 use crate::wire::authority;
 use crate::wire::body::{self, Body};
 use crate::wire::directives::Directives;
+use crate::wire::room::Room;
 use crate::wire::target::Target;
 use answer::{Answer, Refused};
 use ask::{Ask, Page};
@@ -129,6 +130,8 @@ struct Shared {
     /// Places for renewing stale copies, a part of those upstream, so that reads which somebody waits for find some too.
     renewals: Arc<Semaphore>,
     tasks: TaskTracker,
+    /// For request bodies, and for answers that are one request's own.
+    room: Room,
     /// Calls that were made before may be forgotten (monotonic).
     remembers_since: Duration,
 }
@@ -189,7 +192,7 @@ impl Gateway {
         }
         let rules = &self.0.rules;
         let read = if self.reads_body(&head) {
-            body::collect(body, rules.max_body_size, rules.body_timeout).await.map(|body| (body.len(), body))
+            body::collect_within(&self.0.room, body, rules.max_body_size, rules.body_timeout).await.map(|body| (body.len(), body))
         } else {
             body::drain(body, rules.max_body_size, rules.body_timeout).await.map(|length| (length, Bytes::new()))
         };
@@ -197,7 +200,7 @@ impl Gateway {
             Ok(body) => self.respond(&head, body, &mut visit).await,
             Err(unread) => Err(refusal::unread_body(*unread)),
         };
-        visit.end(&head, answered.unwrap_or_else(|refusal| *refusal), read.is_err())
+        visit.end(&head, self.fitting(answered, &head.method), read.is_err())
     }
 
     /// Whether a request's body is worth keeping in memory: nobody's is who is not known, and none that leads nowhere.

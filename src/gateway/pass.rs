@@ -47,6 +47,7 @@ impl Gateway {
         if wishes.only_if_cached {
             return Err(refusal::not_in_cache());
         }
+        self.room_for_answer()?;
         let context = self.context(identity, enterprise, visit)?;
         if let (Operation::Enterprises, None, Enterprises::Only(list)) = (route.operation, enterprise, &identity.caller.enterprises) {
             return visit.waiting_for(self.own_enterprises(list, &canonical, paging.unwrap_or_default(), &context)).await;

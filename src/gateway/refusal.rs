@@ -49,8 +49,16 @@ pub(super) fn unread_body(unread: Unread) -> Box<Answer> {
         Unread::TooLong => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
         Unread::TimedOut => (StatusCode::REQUEST_TIMEOUT, "body_timeout"),
         Unread::Cut => (StatusCode::BAD_REQUEST, "body_cut"),
+        Unread::NoRoom => return no_room(),
     };
     refusal(Decision::BadRequest, Problem::new(status, code, "Bad Request", unread.to_string()).never_retried())
+}
+
+/// What is in memory for other requests leaves no room for this one.
+pub(super) fn no_room() -> Box<Answer> {
+    let detail = "the gateway holds as many bytes of requests and answers as server.max_buffered allows; stored answers go on";
+    let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Overloaded", detail);
+    refusal(Decision::Overloaded, Problem { retry: Retry::After(1), ..problem })
 }
 
 /// The head may be this long. hyper has a limit of its own far above, beyond which its answer is a bare 431.

@@ -7,5 +7,6 @@ pub mod encoding;
 pub mod fields;
 pub mod json;
 pub mod problem;
+pub mod room;
 pub mod stream;
 pub mod target;

@@ -3,6 +3,7 @@
 mod account;
 mod associate;
 mod budgets;
+mod buffered;
 mod callers;
 mod care;
 mod control;
