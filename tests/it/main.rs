@@ -22,6 +22,7 @@ mod reads;
 mod refresh;
 mod remediation;
 mod routes;
+mod slow;
 mod telemetry;
 mod tidy;
 mod tls;
