@@ -25,7 +25,7 @@ pub(crate) fn check(data: &[u8]) {
     if let Ok(results) = record::refreshed(data) {
         let written = record::refresh(&results);
         let again = record::refreshed(&written).expect("what is written is read");
-        assert!(results.iter().any(|result| has_floats(&result.error)) || again == results, "{again:?}");
+        assert_eq!(again, results);
         let total: Value = serde_json::from_slice(&written).expect("JSON");
         assert_eq!(total["data"]["total_requested"], results.len());
     }
@@ -38,22 +38,13 @@ pub(crate) fn check(data: &[u8]) {
     if let Ok(object) = json::object(data) {
         let object = Value::Object(object);
         assert_eq!(serde_json::from_slice::<Value>(data).expect("JSON"), object);
-        // What goes upstream is written anew. Numbers with a fraction or beyond 64 bits come near enough: none of Telnyx's fields has them.
+        // What goes upstream is written anew.
         let written = object.to_string();
-        let again = json::object(written.as_bytes()).map(Value::Object).expect("an object");
-        assert!(has_floats(&object) || again == object, "{again} is not {object}");
+        assert_eq!(json::object(written.as_bytes()).map(Value::Object).expect("an object"), object);
     }
 }
 
 /// Whether a text lies within the body itself.
 fn is_part(raw: &str, body: &[u8]) -> bool {
     body.as_ptr_range().contains(&raw.as_ptr()) && body.as_ptr_range().end >= raw.as_bytes().as_ptr_range().end
-}
-
-fn has_floats(value: &Value) -> bool {
-    match value {
-        Value::Array(items) => items.iter().any(has_floats),
-        Value::Object(fields) => fields.values().any(has_floats),
-        value => value.is_f64(),
-    }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::Config;
 use crate::auth::{ANONYMOUS, Mode};
 use crate::policy::money::Usd;
+use crate::policy::routes::Route;
 use crate::server::Certificates;
 use crate::units::ByteSize;
 
@@ -55,6 +56,7 @@ impl Config {
         self.check_connections(&mut findings);
         self.check_upstream(&mut findings);
         self.check_callers(&mut findings);
+        self.check_routes(&mut findings);
         self.check_budgets(&mut findings);
         findings.0
     }
@@ -114,6 +116,8 @@ impl Config {
         let server = &self.server;
         let head = server.max_header_size;
         findings.refuse_if(head < SMALLEST_HEAD, "server.max_header_size", format!("{head} is less than {SMALLEST_HEAD}, and refuses all"));
+        let why = format!("{} is less than max_body_size, so a long body would never find room", server.max_buffered);
+        findings.refuse_if(server.max_buffered < server.max_body_size, "server.max_buffered", why);
         let streams = usize::try_from(server.http2_max_streams).unwrap_or(usize::MAX);
         findings.refuse_unless_within(streams, "server.http2_max_streams");
         findings.refuse_unless_within(server.http2_max_resets, "server.http2_max_resets");
@@ -135,6 +139,7 @@ impl Config {
         findings.refuse_if(upstream.base_url.exposes_keys(), "upstream.base_url", why);
         findings.refuse_unless_within(upstream.max_in_flight, "upstream.max_in_flight");
         findings.refuse_unless_within(upstream.max_queue.max(1), "upstream.max_queue");
+        findings.refuse_unless_within(upstream.max_streams, "upstream.max_streams");
         findings.refuse_if(upstream.timeout.0.is_zero(), "upstream.timeout", "0 would wait for no answer");
         findings.refuse_if(upstream.connect_timeout.0.is_zero(), "upstream.connect_timeout", "0 would wait for no connection");
         findings.refuse_if(upstream.breaker_pause.0 > LONGEST_PAUSE, "upstream.breaker_pause", "is longer than an hour");
@@ -177,6 +182,29 @@ impl Config {
         }
     }
 
+    fn check_routes(&self, findings: &mut Findings) {
+        for route in &self.route {
+            let path = &route.path;
+            findings.refuse_if(route.methods.is_empty(), "route.methods", format!("the route to {path} has no method"));
+            for name in route.callers.iter().flatten().filter(|name| !self.knows(name)) {
+                findings.refuse_if(true, "route.callers", format!("the route to {path} is for {name:?}, which is not configured"));
+            }
+            let is_for_nobody = route.callers.as_ref().is_some_and(Vec::is_empty);
+            findings.refuse_if(
+                is_for_nobody,
+                "route.callers",
+                format!("the route to {path} is for nobody: leave callers out for everybody"),
+            );
+        }
+        let each = |route: &Route| route.methods.iter().map(|method| format!("{method} {}", route.path)).collect::<Vec<_>>();
+        findings.refuse_twice(self.route.iter().flat_map(each), "route");
+    }
+
+    /// Whether a caller of this name can be.
+    fn knows(&self, name: &str) -> bool {
+        name == ANONYMOUS || self.caller.iter().any(|caller| caller.name == name)
+    }
+
     fn check_budgets(&self, findings: &mut Findings) {
         findings.refuse_twice(self.budget.iter().map(|budget| budget.name.clone()), "budget.name");
         findings.refuse_if(self.budget.iter().any(|budget| budget.name.is_empty()), "budget.name", "a budget has no name");
@@ -188,12 +216,11 @@ impl Config {
         let why =
             "is shorter than fresh.min_age, fresh.unknown_window or cache.null_ttl: what was paid for would be forgotten, and paid again";
         findings.refuse_if(retention.0 < memory, "ledger.retention", why);
-        let known = |name: &str| name == ANONYMOUS || self.caller.iter().any(|caller| caller.name == name);
         let why = "0 would forget at once what was paid for, and pay for it again";
         findings.refuse_if(self.fresh.remembered_numbers == 0, "fresh.remembered_numbers", why);
         findings.refuse_if(self.prices.check == Usd::ZERO, "prices.check", "0 would let every budget pay for any number of checks");
         for budget in &self.budget {
-            let stranger = budget.caller.as_deref().is_some_and(|name| !known(name));
+            let stranger = budget.caller.as_deref().is_some_and(|name| !self.knows(name));
             findings.refuse_if(stranger, "budget.caller", format!("budget {:?} is for a caller that is not configured", budget.name));
         }
     }
@@ -247,9 +274,16 @@ mod tests {
             (format!("{CALLER}{KEY}base_url = \"http://10.0.0.1/v2\"\n"), "upstream.base_url"),
             (KEY.to_owned(), "caller"),
             (format!("{keys}{CALLER}"), "caller.name"),
+            (format!("{keys}[server]\nmax_buffered = \"1KiB\"\n"), "server.max_buffered"),
             (format!("{keys}[server]\nhttp2_max_streams = 0\n"), "server.http2_max_streams"),
             (format!("{keys}[server]\nhttp2_max_frame_size = \"16MiB\"\n"), "server.http2_max_frame_size"),
             (format!("{keys}[server]\ntls = {{ certificate = \"none.crt\", private_key = \"none.key\" }}\n"), "server.tls.certificate"),
+            (format!("{KEY}max_streams = 0\n{CALLER}"), "upstream.max_streams"),
+            (format!("{keys}[[route]]\nmethods = []\npath = \"/a\"\n"), "route.methods"),
+            (format!("{keys}[[route]]\nmethods = [\"GET\"]\npath = \"/a\"\ncallers = [\"nobody\"]\n"), "route.callers"),
+            (format!("{keys}[[route]]\nmethods = [\"GET\"]\npath = \"/a\"\ncallers = []\n"), "route.callers"),
+            (format!("{keys}[[route]]\nmethods = [\"GET\", \"GET\"]\npath = \"/a\"\n"), "route"),
+            (format!("{keys}[[route]]\nmethods = [\"GET\"]\npath = \"/a\"\n[[route]]\nmethods = [\"GET\"]\npath = \"/v2/a\"\n"), "route"),
             (format!("{keys}[ledger]\nretention = \"31d\"\n"), "ledger.retention"),
             (format!("{keys}[cache]\nnull_ttl = \"60d\"\n[ledger]\nretention = \"40d\"\n"), "ledger.retention"),
             (format!("{keys}[[budget]]\nname = \"x\"\nlimit = \"1.00\"\nwindow = \"day\"\ncaller = \"nobody\"\n"), "budget.caller"),

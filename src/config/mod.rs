@@ -15,6 +15,7 @@ pub use load::{LoadError, PREFIX};
 use crate::policy::budget::Budget;
 use crate::policy::decide::{FirstTouch, OnDenied, Policy};
 use crate::policy::pricing::PriceList;
+use crate::policy::routes::Route;
 use crate::secret::Secret;
 use crate::telnyx::EnterpriseId;
 use crate::units::{Period, Rate, Span};
@@ -36,6 +37,8 @@ pub struct Config {
     pub caller: Vec<auth::CallerConfig>,
     /// Enterprises with a name or a key of their own.
     pub enterprise: Vec<Enterprise>,
+    /// What passes beside the reputation API. Without a route, nothing does.
+    pub route: Vec<Route>,
     /// What is remembered.
     pub cache: cache::Config,
     /// When money may be spent on fresh data.

@@ -8,8 +8,9 @@ use http::header::{
     ACCEPT_ENCODING, AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH,
     LAST_MODIFIED, RETRY_AFTER, VARY, VIA,
 };
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, Method, Response, StatusCode};
 
+use super::{Gateway, refusal};
 use crate::cache::Entry;
 use crate::policy::decision::Decision;
 use crate::policy::evidence::Billing;
@@ -18,6 +19,7 @@ use crate::telemetry::metrics::Avoided;
 use crate::wire::body::{Body, full};
 use crate::wire::encoding::Encodable;
 use crate::wire::problem::Problem;
+use crate::wire::room::Held;
 
 /// A value, or the answer that refuses the request.
 pub(super) type Refused<T> = Result<T, Box<Answer>>;
@@ -68,8 +70,10 @@ impl Bill {
 pub(super) enum Content {
     /// A copy of a number's record, or of its absence.
     Copy(Arc<Entry>, Origin),
-    /// A page of a list, and its age if it was at hand.
-    Page(Encodable, Option<Duration>),
+    /// A page of a list that was at hand, and its age.
+    Page(Encodable, Duration),
+    /// A page of a list that was fetched for this request, and the room that it takes until it is sent.
+    FetchedPage(Encodable, Option<Held>),
     /// What became of each number of a refresh, in Telnyx's bytes or in the gateway's.
     Results {
         /// Its status.
@@ -83,6 +87,8 @@ pub(super) enum Content {
     Relay(Arc<Relay>),
     /// Telnyx's own answer to what is neither kept nor looked up.
     Passed(Relay, Forward),
+    /// Telnyx's own answer to what an operator let pass, while its body is still coming.
+    Streamed(Box<Response<Body>>),
     /// An error of the gateway's.
     Problem(Problem),
 }
@@ -139,10 +145,12 @@ impl Answer {
         let (cache_status, cache_control) = (self.cache_status(now), self.cache_control());
         let mut response = match self.content {
             Content::Copy(entry, origin) => copy(&entry, origin, request, now),
-            Content::Page(page, age) => aged(encoded(&page, request), age),
+            Content::Page(page, age) => aged(encoded(&page, None, request), Some(age)),
+            Content::FetchedPage(page, held) => encoded(&page, held, request),
             Content::Results { status, body, .. } => json(status, body),
             Content::Relay(relay) => passed_on(&relay),
             Content::Passed(relay, _) => passed_on(&relay),
+            Content::Streamed(response) => *response,
             Content::Problem(problem) => {
                 let id = request_id.to_str().unwrap_or_default();
                 problem.with("request_id", id).with("decision", self.decision.as_str()).response()
@@ -150,25 +158,30 @@ impl Answer {
         };
         let headers = response.headers_mut();
         headers.insert(crate::upstream::REQUEST_ID, request_id.clone());
-        headers.insert(CACHE_STATUS, HeaderValue::from_str(&cache_status).expect("words and numbers"));
-        headers.insert(CACHE_CONTROL, cache_control);
+        // Both are lists: of a streamed answer, what others said before stays.
+        headers.append(CACHE_STATUS, HeaderValue::from_str(&cache_status).expect("words and numbers"));
+        // Of a streamed answer the upstream says that.
+        if let Some(cache_control) = cache_control {
+            headers.insert(CACHE_CONTROL, cache_control);
+        }
         headers.insert(DECISION, HeaderValue::from_static(self.decision.as_str()));
         headers.insert(BILLED, HeaderValue::from_static(self.bill.billing.answer()));
         headers.insert(COST, HeaderValue::from_str(&self.bill.cost.to_string()).expect("digits and a point"));
-        headers.insert(VIA, HeaderValue::from_static("1.1 reputation-gateway"));
+        headers.append(VIA, HeaderValue::from_static("1.1 reputation-gateway"));
         response
     }
 
     /// RFC 9111, 5.2.2: how long the caller's own cache may go on with it. Never a shared cache: entitlement is the gateway's to judge.
-    fn cache_control(&self) -> HeaderValue {
+    /// None where it is not for the gateway to say.
+    fn cache_control(&self) -> Option<HeaderValue> {
+        let kept =
+            |entry: &Entry| HeaderValue::from_str(&format!("private, max-age={}", entry.lifetime().as_secs())).expect("a word and digits");
         match &self.content {
-            Content::Copy(entry, Origin::Cache | Origin::Fetched(_) | Origin::Collapsed) if self.decision.stands() => {
-                HeaderValue::from_str(&format!("private, max-age={}", entry.lifetime().as_secs())).expect("a word and digits")
-            }
-            Content::Copy(_, Origin::Cache | Origin::Fetched(_) | Origin::Collapsed) | Content::Page(..) => {
-                HeaderValue::from_static("private, no-cache")
-            }
-            _ => HeaderValue::from_static("no-store"),
+            Content::Streamed(_) => None,
+            Content::Copy(_, Origin::Passing(_)) => Some(HeaderValue::from_static("no-store")),
+            Content::Copy(entry, _) if self.decision.stands() => Some(kept(entry)),
+            Content::Copy(..) | Content::Page(..) | Content::FetchedPage(..) => Some(HeaderValue::from_static("private, no-cache")),
+            _ => Some(HeaderValue::from_static("no-store")),
         }
     }
 
@@ -182,16 +195,42 @@ impl Answer {
             }
             Content::Copy(entry, Origin::Passing(why)) => format!("fwd={}; fwd-status={}; {detail}", why.as_str(), entry.status().as_u16()),
             Content::Copy(_, Origin::Collapsed) => format!("fwd=miss; collapsed; {detail}"),
-            Content::Page(_, Some(_)) => format!("hit; {detail}"),
-            Content::Page(_, None) => format!("fwd=miss; stored; {detail}"),
+            Content::Page(..) => format!("hit; {detail}"),
+            Content::FetchedPage(..) => format!("fwd=miss; stored; {detail}"),
             Content::Relay(relay) => format!("fwd=miss; fwd-status={}; {detail}", relay.status.as_u16()),
             Content::Passed(relay, why) => format!("fwd={}; fwd-status={}; {detail}", why.as_str(), relay.status.as_u16()),
+            Content::Streamed(response) => format!("fwd={}; fwd-status={}; {detail}", Forward::Bypass.as_str(), response.status().as_u16()),
             Content::Results { status, forwarded: true, .. } => {
                 format!("fwd={}; fwd-status={}; {detail}", Forward::Method.as_str(), status.as_u16())
             }
             Content::Results { forwarded: false, .. } | Content::Problem(_) => detail,
         };
         format!("reputation-gateway; {rest}")
+    }
+}
+
+impl Gateway {
+    /// The answer, in the room that it takes until it is sent. What was read for nothing is refused where there is none; what was paid for
+    /// or changed something is not: no more than `upstream.max_in_flight` of those come at once, of a MiB each.
+    pub(super) fn fitting(&self, answered: Refused<Answer>, method: &Method) -> Answer {
+        let mut answer = answered.unwrap_or_else(|refusal| *refusal);
+        let room = &self.0.room;
+        let is_read = matches!(*method, Method::GET | Method::HEAD);
+        let part = |bytes: usize| if is_read { room.take(bytes).ok_or_else(refusal::no_room) } else { Ok(room.take_anyway(bytes)) };
+        let fitted = match &mut answer.content {
+            Content::FetchedPage(page, held) => part(page.plain().len()).map(|part| *held = Some(part)),
+            Content::Results { body, .. } | Content::Passed(Relay { body, .. }, _) => {
+                part(body.len()).map(|part| *body = part.around(std::mem::take(body)))
+            }
+            // Of an answer that several may share, or of one that is short, or that is never whole in memory.
+            Content::Copy(..) | Content::Page(..) | Content::Relay(_) | Content::Streamed(_) | Content::Problem(_) => Ok(()),
+        };
+        fitted.map_or_else(|refusal| *refusal, |()| answer)
+    }
+
+    /// Refuses what would have to be fetched for one request only, before anything is sent, where there is no room for an answer.
+    pub(super) fn room_for_answer(&self) -> Refused<()> {
+        if self.0.room.is_full() { Err(refusal::no_room()) } else { Ok(()) }
     }
 }
 
@@ -215,10 +254,11 @@ fn json(status: StatusCode, body: Bytes) -> Response<Body> {
 }
 
 /// A page as its client wants it. It has no validator, which would have to tell the encodings apart.
-fn encoded(page: &Encodable, request: &HeaderMap) -> Response<Body> {
+fn encoded(page: &Encodable, held: Option<Held>, request: &HeaderMap) -> Response<Body> {
     let packed = page.packed_for(request);
     let coding = packed.as_ref().map(|(coding, _)| *coding);
-    let mut response = json(StatusCode::OK, packed.map_or_else(|| page.plain().clone(), |(_, packed)| packed));
+    let bytes = packed.map_or_else(|| page.plain().clone(), |(_, packed)| packed);
+    let mut response = json(StatusCode::OK, if let Some(held) = held { held.around(bytes) } else { bytes });
     if let Some(coding) = coding {
         response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static(coding.as_str()));
     }

@@ -25,6 +25,7 @@ use crate::spend::{End, Event, Ledger, Observe, OpenError, Posted, THRESHOLDS};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::Labels;
 use crate::upstream::{Client, Standing};
+use crate::wire::room::Room;
 
 /// Why a gateway cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +82,8 @@ impl Gateway {
             max_body_size: config.server.max_body_size.0,
             body_timeout: config.server.body_timeout.0,
             budget_status: config.fresh.budget_status.into(),
+            routes: config.route.clone(),
+            stall_timeout: config.upstream.timeout.0,
             log_full_numbers: config.telemetry.log_full_numbers,
         };
         Ok(Self(Arc::new(Shared {
@@ -101,6 +104,7 @@ impl Gateway {
             sole_enterprises: enterprise::no_soles_yet(),
             renewals: Arc::new(Semaphore::new((config.upstream.max_in_flight / RENEWALS).max(1))),
             tasks: TaskTracker::new(),
+            room: Room::new(config.server.max_buffered.0),
             remembers_since: clock.elapsed().saturating_sub(memory),
         })))
     }
@@ -134,6 +138,7 @@ impl Gateway {
             metrics.reconciliation_drift.set(last.drift.as_metric());
             metrics.reconciliation_drifts.set(whole(last.drifts));
         }
+        metrics.buffered_bytes.set(whole(self.0.room.taken() as u64));
         metrics.calls_unresolved.set(whole(self.0.pending.count() as u64));
         let (entries, bytes) = self.0.cache.size();
         metrics.cache_entries.set(whole(entries));

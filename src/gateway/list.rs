@@ -31,11 +31,12 @@ impl Gateway {
         let key = ListKey { partition, enterprise, query: page.query.clone() };
         let young = |age: Duration| !wishes.no_cache && wishes.max_age.is_none_or(|limit| age <= limit);
         if let Some((page, age)) = self.0.lists.get(&key, self.0.clock.elapsed()).filter(|(_, age)| young(*age)) {
-            return Ok(Answer::free(Decision::Hit, Content::Page(page, Some(age))));
+            return Ok(Answer::free(Decision::Hit, Content::Page(page, age)));
         }
         if wishes.only_if_cached {
             return Err(refusal::not_in_cache());
         }
+        self.room_for_answer()?;
         let begun = self.0.clock.elapsed();
         let path = format!("/enterprises/{enterprise}/reputation/numbers?{}", page.query);
         let asked = visit.waiting_for(self.free(&path, Operation::List, context)).await;
@@ -49,7 +50,7 @@ impl Gateway {
         if !wishes.no_store {
             self.0.lists.store(key, page.clone(), begun, self.0.clock.elapsed());
         }
-        Ok(Answer::free(Decision::Passed, Content::Page(page, None)))
+        Ok(Answer::free(Decision::Passed, Content::FetchedPage(page, None)))
     }
 
     /// Feeds the numbers' own copies. A null is left out: whether it may be served depends on what was paid for it.

@@ -7,6 +7,7 @@ mod ask;
 mod associate;
 mod batch;
 mod build;
+mod carry;
 mod charge;
 mod enable;
 mod enterprise;
@@ -47,15 +48,17 @@ use crate::flight::Flights;
 use crate::limit::Limits;
 use crate::policy::decide::Policy;
 use crate::policy::pricing::PriceList;
+use crate::policy::routes::{Closed, Route};
 use crate::server::{Abort, Service};
 use crate::spend::books::{Books, BooksError};
 use crate::spend::{BudgetStatus, KillSwitch, Ledger, Override, OverrideRefused, Unavailable};
 use crate::telemetry::Metrics;
-use crate::telnyx::{EnterpriseId, NoRoute, Operation, PhoneNumber, route};
+use crate::telnyx::{EnterpriseId, Operation, PhoneNumber, route};
 use crate::upstream::Client;
 use crate::wire::authority;
 use crate::wire::body::{self, Body};
 use crate::wire::directives::Directives;
+use crate::wire::room::Room;
 use crate::wire::target::Target;
 use answer::{Answer, Refused};
 use ask::{Ask, Page};
@@ -89,6 +92,10 @@ struct Rules {
     body_timeout: Duration,
     /// What a refusal for want of money answers with.
     budget_status: StatusCode,
+    /// What passes beside the reputation API.
+    routes: Vec<Route>,
+    /// A streamed request may stand still for this long.
+    stall_timeout: Duration,
     /// Whether phone numbers are logged whole.
     log_full_numbers: bool,
 }
@@ -129,6 +136,8 @@ struct Shared {
     /// Places for renewing stale copies, a part of those upstream, so that reads which somebody waits for find some too.
     renewals: Arc<Semaphore>,
     tasks: TaskTracker,
+    /// For request bodies, and for answers that are one request's own.
+    room: Room,
     /// Calls that were made before may be forgotten (monotonic).
     remembers_since: Duration,
 }
@@ -184,9 +193,12 @@ impl Gateway {
         if let Err(why) = authority::check(&head) {
             return visit.end(&head, *refusal::ambiguous(why), true);
         }
+        if let Some(carried) = self.carried(&head) {
+            return self.carry(carried, head, body, visit).await;
+        }
         let rules = &self.0.rules;
         let read = if self.reads_body(&head) {
-            body::collect(body, rules.max_body_size, rules.body_timeout).await.map(|body| (body.len(), body))
+            body::collect_within(&self.0.room, body, rules.max_body_size, rules.body_timeout).await.map(|body| (body.len(), body))
         } else {
             body::drain(body, rules.max_body_size, rules.body_timeout).await.map(|length| (length, Bytes::new()))
         };
@@ -194,7 +206,7 @@ impl Gateway {
             Ok(body) => self.respond(&head, body, &mut visit).await,
             Err(unread) => Err(refusal::unread_body(*unread)),
         };
-        visit.end(&head, answered.unwrap_or_else(|refusal| *refusal), read.is_err())
+        visit.end(&head, self.fitting(answered, &head.method), read.is_err())
     }
 
     /// Whether a request's body is worth keeping in memory: nobody's is who is not known, and none that leads nowhere.
@@ -210,7 +222,7 @@ impl Gateway {
         let target = Target::parse(&head.uri).map_err(refusal::bad_target)?;
         let identity = self.0.auth.identify(&head.headers).map_err(refusal::unauthenticated)?;
         visit.identified(&identity);
-        let route = route(&head.method, &target.segments).map_err(|why| refusal::no_route(&why))?;
+        let route = route(&head.method, &target.segments).map_err(|why| self.no_route(why, head, &target, &identity))?;
         visit.routed(route.operation);
         refusal::check_body(head, *body_length)?;
         let wishes = Directives::parse(&head.headers);
@@ -255,7 +267,8 @@ impl Gateway {
             Operation::Enable => self.enable(&route, (head, body), &identity, wishes, visit).await,
             Operation::Frequency => self.frequency(&route, (head, body), &identity, wishes, visit).await,
             Operation::Ownership | Operation::Webhook => self.unpublished(&route, (head, body), &identity, wishes, visit).await,
-            Operation::Unknown => Err(refusal::no_route(&NoRoute::Path)),
+            // The table has no row for either.
+            Operation::Unknown | Operation::Route => Err(refusal::no_route(Closed::Reputation, &head.method, &target.segments)),
         }
     }
 }

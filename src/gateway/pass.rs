@@ -13,7 +13,7 @@ use super::visit::Visit;
 use crate::auth::Identity;
 use crate::policy::decision::Decision;
 use crate::policy::entitlement::Enterprises;
-use crate::telnyx::{EnterpriseId, NoRoute, Operation, Route, record};
+use crate::telnyx::{EnterpriseId, Operation, Route, record};
 use crate::upstream::Context;
 use crate::wire::directives::Directives;
 use crate::wire::target::Query;
@@ -47,6 +47,7 @@ impl Gateway {
         if wishes.only_if_cached {
             return Err(refusal::not_in_cache());
         }
+        self.room_for_answer()?;
         let context = self.context(identity, enterprise, visit)?;
         if let (Operation::Enterprises, None, Enterprises::Only(list)) = (route.operation, enterprise, &identity.caller.enterprises) {
             return visit.waiting_for(self.own_enterprises(list, &canonical, paging.unwrap_or_default(), &context)).await;
@@ -110,7 +111,7 @@ pub(super) fn path(route: &Route<'_>, enterprise: Option<EnterpriseId>) -> Refus
         (Operation::AgreeTerms, _) => "/terms_of_service/number_reputation/agree".to_owned(),
         (Operation::Enterprises, _) if enterprise.is_none() => "/enterprises".to_owned(),
         (Operation::Enterprises, _) => of,
-        _ => return Err(refusal::no_route(&NoRoute::Path)),
+        (operation, _) => unreachable!("{operation:?} is about a number, or has no path of its own"),
     })
 }
 

@@ -1,5 +1,6 @@
 //! Every refusal, with its status, its code, and what to do about it: the table of `docs/errors.md` in code.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use http::header::{ALLOW, TRANSFER_ENCODING, WWW_AUTHENTICATE};
@@ -14,8 +15,8 @@ use crate::auth::{Permission, Unauthenticated};
 use crate::limit::{Limited, Shortage};
 use crate::policy::decision::Decision;
 use crate::policy::money::Usd;
+use crate::policy::routes::{self, Closed, Prefix, Verb};
 use crate::spend::{BudgetStatus, HoldRefused};
-use crate::telnyx::NoRoute;
 use crate::upstream::{Lost, NotSent};
 use crate::wire::authority::Ambiguous;
 use crate::wire::body::Unread;
@@ -47,8 +48,16 @@ pub(super) fn unread_body(unread: Unread) -> Box<Answer> {
         Unread::TooLong => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
         Unread::TimedOut => (StatusCode::REQUEST_TIMEOUT, "body_timeout"),
         Unread::Cut => (StatusCode::BAD_REQUEST, "body_cut"),
+        Unread::NoRoom => return no_room(),
     };
     refusal(Decision::BadRequest, Problem::new(status, code, "Bad Request", unread.to_string()).never_retried())
+}
+
+/// What is in memory for other requests leaves no room for this one.
+pub(super) fn no_room() -> Box<Answer> {
+    let detail = "the gateway holds as many bytes of requests and answers as server.max_buffered allows; stored answers go on";
+    let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Overloaded", detail);
+    refusal(Decision::Overloaded, Problem { retry: Retry::After(1), ..problem })
 }
 
 /// The head may be this long. hyper has a limit of its own far above, beyond which its answer is a bare 431.
@@ -86,16 +95,41 @@ fn not_permitted(code: &'static str, detail: impl Into<String>) -> Box<Answer> {
     refusal(Decision::NotPermitted, problem.never_retried())
 }
 
-pub(super) fn no_route(why: &NoRoute) -> Box<Answer> {
-    match why {
-        NoRoute::Path => not_permitted("route_not_allowed", "this gateway carries the number reputation API, and this path is none of its"),
-        NoRoute::Method(allowed) => {
-            let allowed = allowed.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
-            let detail = format!("this path takes {allowed}");
-            let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed", detail);
-            refusal(Decision::NotPermitted, Problem { field: Some((ALLOW, allowed)), ..problem }.never_retried())
+/// A known path with another method.
+pub(super) fn no_method(allowed: &[Method]) -> Box<Answer> {
+    let allowed = allowed.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
+    let detail = format!("this path takes {allowed}");
+    let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed", detail);
+    refusal(Decision::NotPermitted, Problem { field: Some((ALLOW, allowed)), ..problem }.never_retried())
+}
+
+/// A path that the table of operations does not know, and that goes by no route.
+pub(super) fn no_route(why: Closed, method: &Method, segments: &[Cow<'_, str>]) -> Box<Answer> {
+    let detail = match why {
+        Closed::Ambiguous => {
+            let detail = "a path that goes by a [[route]] is in ASCII, escaped once, and without parameters, dots or spaces of its own in a segment";
+            return refusal(Decision::BadRequest, Problem::bad_request("10015", "Bad Request", detail));
         }
-    }
+        Closed::Reputation => {
+            "this path is none that this gateway knows of the reputation API, and no [[route]] can allow it, since it might be billed past the meter".into()
+        }
+        Closed::Caller => "the [[route]] to this path is for other callers: whoever runs this gateway can add this one to its callers".into(),
+        Closed::Limited => {
+            "this key is limited to some enterprises, which a [[route]] cannot tell apart: whoever runs this gateway can let it use the route all the same by naming it in the route's callers".into()
+        }
+        Closed::Unlisted => unlisted(method, segments),
+    };
+    not_permitted("route_not_allowed", detail)
+}
+
+/// How to allow it, in the configuration's own words.
+fn unlisted(method: &Method, segments: &[Cow<'_, str>]) -> String {
+    let refused = "this gateway carries the number reputation API, and this path is none of its";
+    let prefix: Option<Prefix> = segments.first().and_then(|first| routes::encoded(&[first]).parse().ok());
+    let (Some(verb), Some(prefix)) = (Verb::of(method), prefix) else { return refused.to_owned() };
+    format!(
+        "{refused}; whoever runs it can let it pass, unmetered, with these lines:\n[[route]]\nmethods = [\"{verb}\"]\npath = \"{prefix}\""
+    )
 }
 
 /// An operation whose price nobody has told.

@@ -17,6 +17,7 @@ use crate::policy::evidence::Billing;
 use crate::telnyx::{EnterpriseId, Operation, PhoneNumber};
 use crate::upstream::{REQUEST_ID, TRACEPARENT};
 use crate::wire::body::Body;
+use crate::wire::stream::Flow;
 
 /// A longer or stranger id of the caller's is replaced by one of ours.
 const LONGEST_REQUEST_ID: usize = 128;
@@ -38,6 +39,8 @@ pub(super) struct Visit {
     operation: Operation,
     enterprise: Option<EnterpriseId>,
     number: Option<PhoneNumber>,
+    /// What passes of it, where it is streamed.
+    flow: Option<Arc<Flow>>,
 }
 
 impl Visit {
@@ -56,6 +59,7 @@ impl Visit {
             operation: Operation::Unknown,
             enterprise: None,
             number: None,
+            flow: None,
         }
     }
 
@@ -89,6 +93,22 @@ impl Visit {
         result
     }
 
+    /// It is streamed, and ends with its bodies.
+    pub(super) fn streams(&mut self, flow: &Arc<Flow>) {
+        self.flow = Some(Arc::clone(flow));
+    }
+
+    /// Makes the bytes of an answer whose body is still to come. [`Visit::ended`] is for the body's end.
+    pub(super) fn begin_answer(&self, head: &Parts, answer: Answer) -> Response<Body> {
+        answer.into_response(&head.headers, &self.request_id, self.gateway.0.clock.elapsed())
+    }
+
+    /// Counts and logs a request whose answer has been streamed. What it took besides its head was not the gateway's doing.
+    pub(super) fn ended(mut self, decision: Decision, bill: Bill, status: u16) {
+        self.waited = self.gateway.0.clock.elapsed().saturating_sub(self.began);
+        self.record(decision, bill, status);
+    }
+
     /// Makes the answer's bytes, counts and logs. `close`: the connection is out of step and must end.
     pub(super) fn end(mut self, head: &Parts, answer: Answer, close: bool) -> Response<Body> {
         if let Some(cause) = answer.avoided {
@@ -114,6 +134,7 @@ impl Visit {
         metrics.overhead.with_label_values(&[operation]).observe(duration.saturating_sub(self.waited).as_secs_f64());
         let shown = |number: PhoneNumber| if rules.log_full_numbers { number.to_string() } else { number.masked() };
         let named = |id: EnterpriseId| rules.enterprise_names.get(&id).cloned().unwrap_or_else(|| id.to_string());
+        let bytes = self.flow.as_ref().map(|flow| flow.bytes());
         tracing::info!(
             target: "access",
             request_id = self.request_id.to_str().unwrap_or_default(),
@@ -126,6 +147,8 @@ impl Visit {
             decision = decision.as_str(),
             billed = bill.billing.answer(),
             cost_usd = %bill.cost,
+            bytes_up = bytes.map(|(up, _)| up),
+            bytes_down = bytes.map(|(_, down)| down),
             duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
             upstream_us = u64::try_from(self.waited.as_micros()).unwrap_or(u64::MAX),
             "request"

@@ -12,3 +12,4 @@ pub mod invalidation;
 pub mod money;
 pub mod pricing;
 pub mod refresh;
+pub mod routes;

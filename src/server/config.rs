@@ -28,6 +28,8 @@ pub struct Config {
     pub max_header_size: ByteSize,
     /// A request's body; longer ones get 413.
     pub max_body_size: ByteSize,
+    /// Bytes that are in memory for single requests, of all connections together: bodies, and answers that are not taken yet.
+    pub max_buffered: ByteSize,
     /// How long a stopping process waits for requests under way. Billed calls are waited for in any case.
     pub drain_timeout: Span,
     /// HTTP/2: requests under way at once on one connection.
@@ -70,6 +72,7 @@ impl Default for Config {
             idle_timeout: Span(Duration::from_secs(75)),
             max_header_size: ByteSize(16 * 1024),
             max_body_size: ByteSize(1024 * 1024),
+            max_buffered: ByteSize(64 * 1024 * 1024),
             drain_timeout: Span(Duration::from_secs(30)),
             http2_max_streams: 100,
             http2_max_resets: 20,

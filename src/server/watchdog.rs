@@ -13,16 +13,18 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http::{Request, Response};
-use hyper::body::Incoming;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Either};
+use hyper::body::{Frame, Incoming, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::frames::{Frames, Seen};
 use super::lines::Lines;
 use super::{Abort, Service};
-use crate::wire::body::Body;
+use crate::wire::body::{Body, BoxError};
 
 /// What is spoken on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +51,7 @@ struct Marks {
     moved: AtomicU64,
     head_began: AtomicU64,
     answering: AtomicU32,
+    streaming: AtomicU32,
 }
 
 impl Marks {
@@ -62,7 +65,8 @@ impl Marks {
 
     fn read_http1(&self) {
         self.moved();
-        if self.answering.load(Ordering::Relaxed) == 0 {
+        // While an answer is streamed, what arrives is more of its request's body.
+        if self.answering.load(Ordering::Relaxed) == 0 && self.streaming.load(Ordering::Relaxed) == 0 {
             // Keeps the first mark: a head that trickles in does not renew its time.
             let _first = self.head_began.compare_exchange(0, self.now(), Ordering::Relaxed, Ordering::Relaxed);
         }
@@ -83,8 +87,14 @@ impl Marks {
 impl Watchdog {
     /// A head may take `head` from its first byte; the connection may stand still for `idle`.
     pub(super) fn new(protocol: Protocol, head: Duration, idle: Duration) -> Self {
-        let (moved, head_began, answering) = (AtomicU64::new(1), AtomicU64::new(0), AtomicU32::new(0));
-        let marks = Marks { protocol, origin: Instant::now(), moved, head_began, answering };
+        let marks = Marks {
+            protocol,
+            origin: Instant::now(),
+            moved: AtomicU64::new(1),
+            head_began: AtomicU64::new(0),
+            answering: AtomicU32::new(0),
+            streaming: AtomicU32::new(0),
+        };
         Self { marks: Arc::new(marks), head, idle }
     }
 
@@ -107,7 +117,7 @@ impl Watchdog {
             let (service, marks) = (service.clone(), Arc::clone(&marks));
             async move {
                 let _answering = Answering::begin(&marks);
-                service.call(request).await
+                Ok(service.call(request).await?.map(|body| Streaming::mark(body, &marks)))
             }
         })
     }
@@ -151,6 +161,47 @@ impl Drop for Answering {
     fn drop(&mut self) {
         self.0.moved();
         self.0.answering.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// An answer whose body is still coming. The connection may stand still no longer than others.
+struct Streaming {
+    body: BoxBody<Bytes, BoxError>,
+    marks: Arc<Marks>,
+}
+
+impl Streaming {
+    fn mark(body: Body, marks: &Arc<Marks>) -> Body {
+        match body {
+            Either::Left(_) => body,
+            Either::Right(body) => {
+                marks.streaming.fetch_add(1, Ordering::Relaxed);
+                Either::Right(BodyExt::boxed(Self { body, marks: Arc::clone(marks) }))
+            }
+        }
+    }
+}
+
+impl hyper::body::Body for Streaming {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Streaming {
+    fn drop(&mut self) {
+        self.marks.streaming.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

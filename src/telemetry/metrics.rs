@@ -121,6 +121,8 @@ pub struct Metrics {
     pub budget_thresholds: IntCounterVec,
     /// What budgets said when a hold was asked for.
     pub budget_decisions: IntCounterVec,
+    /// Bytes of single requests, and of answers to them, that are in memory.
+    pub buffered_bytes: IntGauge,
     /// Calls of unknown outcome that may still be resolved.
     pub calls_unresolved: IntGauge,
     /// Whether the ledger could be written when it last was to be: 0 or 1.
@@ -190,6 +192,7 @@ impl Metrics {
                 &["budget", "percent"],
             ),
             budget_decisions: make.int_counters("budget_decisions_total", "What budgets said of holds.", &["budget", "decision"]),
+            buffered_bytes: make.register(IntGauge::with_opts(opts("buffered_bytes", "Bytes held for single requests."))),
             calls_unresolved: make
                 .register(IntGauge::with_opts(opts("calls_unresolved", "Calls of unknown outcome that may still be resolved."))),
             ledger_available: make.register(IntGauge::with_opts(opts("ledger_available", "Whether the ledger could be written last."))),

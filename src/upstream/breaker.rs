@@ -7,6 +7,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use http::StatusCode;
+
 use super::{Config, Lost, NotSent, Outcome};
 use crate::clock::Clock;
 
@@ -67,13 +69,18 @@ pub(super) enum Sign {
 impl Sign {
     pub(super) fn of(outcome: &Outcome) -> Self {
         match outcome {
-            Outcome::Answered(answer) => match answer.status.as_u16() {
-                502..=504 => Self::Fails,
-                500 => Self::None,
-                _ => Self::Works,
-            },
+            Outcome::Answered(answer) => Self::of_status(answer.status),
             Outcome::NotSent(NotSent::Unreachable) | Outcome::Unknown(Lost::Cut | Lost::TimedOut) => Self::Fails,
             Outcome::NotSent(_) => Self::None,
+        }
+    }
+
+    /// What an answer's head shows.
+    pub(super) fn of_status(status: StatusCode) -> Self {
+        match status.as_u16() {
+            502..=504 => Self::Fails,
+            500 => Self::None,
+            _ => Self::Works,
         }
     }
 }
@@ -165,6 +172,11 @@ pub(super) struct Pass {
 }
 
 impl Pass {
+    /// Whether the request sees for all others whether the upstream answers again.
+    pub(super) fn is_trial(&self) -> bool {
+        self.is_trial
+    }
+
     /// Tells what the request showed.
     pub(super) fn shows(mut self, sign: Sign) {
         self.breaker.note(sign, self.is_trial);

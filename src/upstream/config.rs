@@ -35,6 +35,8 @@ pub struct Config {
     pub max_in_flight: usize,
     /// Requests that wait for their turn; further ones are refused at once.
     pub max_queue: usize,
+    /// Requests by a route under way at once, beside all others; further ones are refused at once.
+    pub max_streams: usize,
     /// Requests of any kind; further ones wait for their turn.
     pub rate: Rate,
     /// Failures in a row after which the upstream is left alone for a while; 0: it never is.
@@ -55,6 +57,7 @@ impl Default for Config {
             queue_timeout: Span(Duration::from_secs(15)),
             max_in_flight: 64,
             max_queue: 1_000,
+            max_streams: 64,
             rate: Rate { count: NonZeroU32::new(50).expect("not zero"), per: Period::Second },
             breaker_failures: 5,
             breaker_pause: Span(Duration::from_secs(5)),

@@ -7,6 +7,8 @@ mod allowance;
 mod breaker;
 mod config;
 mod connection;
+mod message;
+mod stream;
 
 use std::error::Error as _;
 use std::sync::Arc;
@@ -17,12 +19,12 @@ use http::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderName, HeaderValue, USER_AGENT, VIA,
 };
 use http::uri::{PathAndQuery, Uri};
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::Client as HyperClient;
 use hyper_util::client::legacy::connect::{CaptureConnection, HttpConnector, capture_connection};
+use hyper_util::client::legacy::{Builder, Client as HyperClient};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -31,8 +33,11 @@ use tokio::time::{Instant, sleep, timeout};
 pub use allowance::reset;
 pub use breaker::{Errand, Standing};
 pub use config::{BaseUrl, Config};
+pub use message::Message;
+pub use stream::{NoStream, Passage, Stream, StreamPlace};
 
 use crate::clock::{Bucket, Clock};
+use crate::wire::body::Body;
 use allowance::Allowance;
 use breaker::{Breaker, Pass, Sign};
 use connection::Dating;
@@ -102,45 +107,6 @@ pub enum Lost {
     TimedOut,
 }
 
-/// What is asked of Telnyx, built from parts of ours.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Message {
-    method: Method,
-    /// Below the base URL, with the query, both already encoded.
-    path_and_query: String,
-    /// JSON, or nothing.
-    body: Bytes,
-    accept: HeaderValue,
-}
-
-impl Message {
-    /// Reads a path.
-    pub fn get(path_and_query: impl Into<String>) -> Self {
-        Self::new(Method::GET, path_and_query, Bytes::new())
-    }
-
-    /// Posts JSON to a path.
-    pub fn post(path_and_query: impl Into<String>, json: impl Into<Bytes>) -> Self {
-        Self::new(Method::POST, path_and_query, json)
-    }
-
-    /// Any method on a path, with JSON or nothing.
-    pub fn new(method: Method, path_and_query: impl Into<String>, json: impl Into<Bytes>) -> Self {
-        Self { method, path_and_query: path_and_query.into(), body: json.into(), accept: HeaderValue::from_static("application/json") }
-    }
-
-    /// Whether it deletes something.
-    pub fn is_delete(&self) -> bool {
-        self.method == Method::DELETE
-    }
-
-    /// The same, to be answered with a PDF, or with an error in JSON.
-    #[must_use]
-    pub fn for_pdf(self) -> Self {
-        Self { accept: HeaderValue::from_static("application/pdf, application/json;q=0.5"), ..self }
-    }
-}
-
 /// What a request upstream carries besides its message.
 #[derive(Clone, Debug)]
 pub struct Context {
@@ -168,10 +134,15 @@ impl Credential {
     }
 }
 
+/// Makes connections.
+type Connector = HttpsConnector<Dating<HttpConnector>>;
+
 /// A pool of connections to Telnyx.
 #[derive(Clone, Debug)]
 pub struct Client {
-    http: HyperClient<HttpsConnector<Dating<HttpConnector>>, Full<Bytes>>,
+    http: HyperClient<Connector, Full<Bytes>>,
+    streaming: HyperClient<Connector, Body>,
+    streams: Arc<Semaphore>,
     base: BaseUrl,
     queue_timeout: Duration,
     connect_timeout: Duration,
@@ -200,6 +171,19 @@ const POOL_IDLE: Duration = Duration::from_secs(20);
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// What every pool keeps to.
+fn configured(mut builder: Builder, max_idle: usize) -> Builder {
+    builder
+        .pool_timer(TokioTimer::new())
+        .timer(TokioTimer::new())
+        .pool_idle_timeout(POOL_IDLE)
+        .pool_max_idle_per_host(max_idle)
+        .http2_keep_alive_interval(PING_INTERVAL)
+        .http2_keep_alive_timeout(PING_TIMEOUT)
+        .http2_keep_alive_while_idle(true);
+    builder
+}
+
 impl Client {
     /// A client that has not connected yet. Fails if the machine's certificates cannot be read.
     pub fn new(config: &Config, clock: &Clock) -> std::io::Result<Self> {
@@ -209,17 +193,10 @@ impl Client {
         tcp.set_nodelay(true);
         let tls = hyper_rustls::HttpsConnectorBuilder::new().with_provider_and_native_roots(rustls::crypto::ring::default_provider())?;
         let connector = tls.https_or_http().enable_http1().enable_http2().wrap_connector(Dating::new(tcp, clock));
-        let http = HyperClient::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .timer(TokioTimer::new())
-            .pool_idle_timeout(POOL_IDLE)
-            .pool_max_idle_per_host(config.max_in_flight)
-            .http2_keep_alive_interval(PING_INTERVAL)
-            .http2_keep_alive_timeout(PING_TIMEOUT)
-            .http2_keep_alive_while_idle(true)
-            .build(connector);
         Ok(Self {
-            http,
+            http: configured(HyperClient::builder(TokioExecutor::new()), config.max_in_flight).build(connector.clone()),
+            streaming: stream::pool(connector, config.max_streams),
+            streams: Arc::new(Semaphore::new(config.max_streams)),
             base: config.base_url.clone(),
             queue_timeout: config.queue_timeout.0,
             connect_timeout: config.connect_timeout.0,
@@ -307,17 +284,10 @@ impl Client {
             () = sleep(self.timeout) => Err(Ended::TimedOut),
         };
         connection::retire(&connection, self.clock.elapsed().saturating_sub(self.connection_lifetime));
-        // The client notes the connection before it writes a byte to it. Without one, nothing was sent.
-        let met = connection.connection_metadata().is_some();
-        match ended {
-            Ok(outcome) => outcome,
-            Err(Ended::Broken(error)) if met && !error.is_connect() && !is_unwritten(&error) => {
-                tracing::debug!(%error, "an exchange with the upstream was cut");
-                Outcome::Unknown(Lost::Cut)
-            }
-            Err(Ended::Stalled | Ended::TimedOut) if met => Outcome::Unknown(Lost::TimedOut),
-            Err(_) => Outcome::NotSent(NotSent::Unreachable),
-        }
+        ended.unwrap_or_else(|ended| match ended.without_answer(&connection) {
+            NoStream::NotSent(why) => Outcome::NotSent(why),
+            NoStream::Lost(why) => Outcome::Unknown(why),
+        })
     }
 
     fn request(&self, message: &Message, context: &Context) -> Request<Full<Bytes>> {
@@ -346,6 +316,21 @@ enum Ended {
     Broken(hyper_util::client::legacy::Error),
     Stalled,
     TimedOut,
+}
+
+impl Ended {
+    /// What that says of the request. The client notes the connection before it writes a byte to it: without one, nothing was sent.
+    fn without_answer(self, connection: &CaptureConnection) -> NoStream {
+        let met = connection.connection_metadata().is_some();
+        match self {
+            Self::Broken(error) if met && !error.is_connect() && !is_unwritten(&error) => {
+                tracing::debug!(%error, "an exchange with the upstream was cut");
+                NoStream::Lost(Lost::Cut)
+            }
+            Self::Stalled | Self::TimedOut if met => NoStream::Lost(Lost::TimedOut),
+            _ => NoStream::NotSent(NotSent::Unreachable),
+        }
+    }
 }
 
 /// hyper hands a request back, as canceled, if its connection closed before the request's first byte was written.

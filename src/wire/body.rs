@@ -8,6 +8,8 @@ use http_body_util::{BodyExt, Either, Full};
 use hyper::body::{Body as _, Incoming};
 use tokio::time::timeout;
 
+use super::room::Room;
+
 /// Any error, boxed: what a streamed body ends with when its source breaks.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -31,21 +33,47 @@ pub enum Unread {
     /// It ended early, or its framing is broken.
     #[error("the request's body ended early")]
     Cut,
+    /// All that is kept in memory for requests leaves no room for it.
+    #[error("the gateway has no room for the request's body now")]
+    NoRoom,
 }
 
 /// Reads a request's body to its end, so that what follows on the connection is the next request. Keeps nothing of it but its length.
 pub async fn drain(body: Incoming, limit: usize, time: Duration) -> Result<usize, Unread> {
     let mut length = 0;
-    each(body, limit, time, |data| length += data.len()).await.map(|()| length)
+    let count = |data: Bytes| {
+        length += data.len();
+        Ok(())
+    };
+    each(body, limit, time, count).await.map(|()| length)
 }
 
 /// Reads a request's body to its end, and keeps it.
 pub async fn collect(body: Incoming, limit: usize, time: Duration) -> Result<Bytes, Unread> {
     let mut kept = BytesMut::new();
-    each(body, limit, time, |data| kept.extend_from_slice(&data)).await.map(|()| kept.freeze())
+    let keep = |data: Bytes| {
+        kept.extend_from_slice(&data);
+        Ok(())
+    };
+    each(body, limit, time, keep).await.map(|()| kept.freeze())
 }
 
-async fn each(mut body: Incoming, limit: usize, time: Duration, mut take: impl FnMut(Bytes)) -> Result<(), Unread> {
+/// The same, where it takes room as it arrives: what a client only announces takes none.
+pub async fn collect_within(room: &Room, body: Incoming, limit: usize, time: Duration) -> Result<Bytes, Unread> {
+    if body.is_end_stream() {
+        return Ok(Bytes::new());
+    }
+    let mut held = room.take(0).filter(|_| !room.is_full()).ok_or(Unread::NoRoom)?;
+    let mut kept = BytesMut::new();
+    let keep = |data: Bytes| {
+        let fits = held.grow(data.len());
+        kept.extend_from_slice(if fits { &data } else { &[] });
+        if fits { Ok(()) } else { Err(Unread::NoRoom) }
+    };
+    each(body, limit, time, keep).await.map(|()| held.around(kept.freeze()))
+}
+
+async fn each(mut body: Incoming, limit: usize, time: Duration, mut take: impl FnMut(Bytes) -> Result<(), Unread>) -> Result<(), Unread> {
     if body.is_end_stream() {
         return Ok(());
     }
@@ -58,7 +86,7 @@ async fn each(mut body: Incoming, limit: usize, time: Duration, mut take: impl F
         while let Some(frame) = body.frame().await {
             let Ok(data) = frame.map_err(|_| Unread::Cut)?.into_data() else { continue };
             left = left.checked_sub(data.len()).ok_or(Unread::TooLong)?;
-            take(data);
+            take(data)?;
         }
         Ok(())
     };

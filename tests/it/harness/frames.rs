@@ -105,6 +105,11 @@ impl Frames {
         reasons
     }
 
+    /// A sign of life that means nothing.
+    pub(crate) async fn ping(&mut self) {
+        self.send(&[Frame { kind: PING, flags: 0, stream: 0, payload: vec![0; 8] }]).await;
+    }
+
     /// Sends pings until the server ends the connection.
     pub(crate) async fn ping_until_ended(self) {
         let (mut from_server, mut to_server) = self.0.into_split();

@@ -5,6 +5,7 @@ pub(crate) mod callers;
 mod client;
 pub(crate) mod frames;
 mod gate;
+pub(crate) mod origin;
 pub(crate) mod process;
 mod wire;
 
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use client::{Answer, Ask, exchange};
 pub(crate) use gate::Gate;
+pub(crate) use origin::Origin;
 pub(crate) use wire::Wire;
 
 pub(crate) const ENTERPRISE: &str = sandbox::ENTERPRISE;
@@ -86,6 +88,8 @@ pub(crate) struct World {
 enum Way {
     Straight,
     Gated,
+    /// To an upstream of the test's own.
+    To(SocketAddr),
 }
 
 struct Run {
@@ -131,6 +135,11 @@ impl World {
         Self::of(configured(tables, change), sandbox::Config::default(), Way::Gated).await
     }
 
+    /// The same before an upstream of the test's own.
+    pub(crate) async fn before(origin: SocketAddr, tables: &str, change: impl FnOnce(&mut Config)) -> Self {
+        Self::of(configured(tables, change), sandbox::Config::default(), Way::To(origin)).await
+    }
+
     /// A gateway of a whole configuration.
     pub(crate) async fn as_configured(config: Config) -> Self {
         Self::of(config, sandbox::Config::default(), Way::Straight).await
@@ -143,7 +152,11 @@ impl World {
         let gate = Gate::before(upstream.address).await;
         let directory = tempfile::tempdir().expect("a temporary directory");
         config.ledger.path = directory.path().join("ledger.sqlite");
-        let above = if way == Way::Gated { gate.address } else { upstream.address };
+        let above = match way {
+            Way::Straight => upstream.address,
+            Way::Gated => gate.address,
+            Way::To(origin) => origin,
+        };
         config.upstream.base_url = format!("http://{above}/v2").parse().expect("a URL");
         config.server.listen = OneOrMany::One(SocketAddr::from(([127, 0, 0, 1], 0)));
         config.admin.listen = SocketAddr::from(([127, 0, 0, 1], 0));

@@ -66,6 +66,11 @@ impl Process {
         named.unwrap_or_else(|| panic!("no {name} in {:?}", self.ready)).parse().expect("an address")
     }
 
+    /// Its number among the processes.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it wrote to its log so far.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.stderr).expect("text")

@@ -65,6 +65,36 @@ impl Wire {
         Some(Raw { status, head: head.to_ascii_lowercase(), body: String::new() })
     }
 
+    /// The next line of a body.
+    pub(crate) async fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.0.read_line(&mut line).await.expect("text");
+        line.trim_end_matches("\r\n").to_owned()
+    }
+
+    /// Reads so many bytes of a body, and keeps none.
+    pub(crate) async fn skip(&mut self, length: usize) {
+        let mut body = (&mut self.0).take(length as u64);
+        let skipped = tokio::io::copy_buf(&mut body, &mut tokio::io::sink()).await.expect("the server writes");
+        assert_eq!(skipped, length as u64);
+    }
+
+    /// Sends bytes until they are taken, or until an answer comes: its status.
+    pub(crate) async fn status_or_taken(&mut self, bytes: &[u8]) -> Option<u16> {
+        let (from_server, mut to_server) = self.0.get_mut().split();
+        tokio::select! {
+            biased;
+            readable = from_server.readable() => readable.expect("the connection stands"),
+            taken = to_server.write_all(bytes) => return taken.map_or(Some(0), |()| None),
+        }
+        Some(self.head().await.status)
+    }
+
+    /// Whether the server takes these bytes, as far as can be seen.
+    pub(crate) async fn takes(&mut self, bytes: &[u8]) -> bool {
+        self.0.get_mut().write_all(bytes).await.is_ok()
+    }
+
     /// Waits until the server has ended the connection, without having sent anything more.
     pub(crate) async fn ended(mut self) {
         let mut rest = Vec::new();
