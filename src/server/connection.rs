@@ -22,7 +22,7 @@ use super::watchdog::{Protocol, Watchdog};
 use super::{Config, Service};
 
 /// hyper answers a head beyond its own limit with a bare 431, and leaves those below it to the service, which can explain.
-const HEAD_SLACK: usize = 16;
+const HEAD_SLACK: usize = 4;
 
 /// Fields in one request's head, beyond which hyper answers with a bare 431.
 const MAX_FIELDS: usize = 1_000;
