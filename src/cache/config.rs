@@ -26,6 +26,10 @@ pub struct Config {
     pub null_ttl: Span,
     /// How long a page of a list is fresh.
     pub list_ttl: Span,
+    /// How long a read waits for a look or a purchase that it shares with others; then it gets what is stored, or an error.
+    pub wait_timeout: Span,
+    /// Reads that wait so at once; further ones do not wait.
+    pub max_waiters: usize,
     /// By which part of itself each lifetime is spread, down to shorter ones, so that copies made together do not end together.
     pub ttl_jitter: Fraction,
 }
@@ -40,6 +44,8 @@ impl Default for Config {
             negative_ttl: Span(Duration::from_mins(5)),
             null_ttl: Span(Duration::from_hours(6)),
             list_ttl: Span(Duration::from_secs(30)),
+            wait_timeout: Span(Duration::from_secs(30)),
+            max_waiters: 10_000,
             ttl_jitter: Fraction(0.1),
         }
     }

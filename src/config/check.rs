@@ -144,6 +144,8 @@ impl Config {
         findings.refuse_if(upstream.connect_timeout.0.is_zero(), "upstream.connect_timeout", "0 would wait for no connection");
         findings.refuse_if(upstream.breaker_pause.0 > LONGEST_PAUSE, "upstream.breaker_pause", "is longer than an hour");
         let cache = &self.cache;
+        findings.refuse_unless_within(cache.max_waiters, "cache.max_waiters");
+        findings.refuse_if(cache.wait_timeout.0.is_zero(), "cache.wait_timeout", "0 would wait for no look");
         let lives = [cache.ttl, cache.null_ttl, cache.negative_ttl, cache.list_ttl, cache.stale_while_revalidate, cache.stale_if_error];
         let longest = lives.into_iter().max().unwrap_or_default().0;
         findings.refuse_if(longest > LONGEST_LIFE, "cache", "a lifetime is longer than 50 years");

@@ -74,6 +74,8 @@ impl Gateway {
             policy,
             memory: policy.memory(),
             effect,
+            wait_timeout: config.cache.wait_timeout.0,
+            max_waiters: config.cache.max_waiters,
             prices: config.prices,
             keys,
             default_enterprise: config.upstream.default_enterprise,
@@ -102,6 +104,7 @@ impl Gateway {
             purchases: Flights::default(),
             monitoring,
             sole_enterprises: enterprise::no_soles_yet(),
+            waiters: Semaphore::new(config.cache.max_waiters),
             renewals: Arc::new(Semaphore::new((config.upstream.max_in_flight / RENEWALS).max(1))),
             tasks: TaskTracker::new(),
             room: Room::new(config.server.max_buffered.0),
@@ -140,6 +143,8 @@ impl Gateway {
         }
         metrics.buffered_bytes.set(whole(self.0.room.taken() as u64));
         metrics.calls_unresolved.set(whole(self.0.pending.count() as u64));
+        let waiting = self.0.rules.max_waiters.saturating_sub(self.0.waiters.available_permits());
+        metrics.reads_waiting.set(whole(waiting as u64));
         let (entries, bytes) = self.0.cache.size();
         metrics.cache_entries.set(whole(entries));
         metrics.cache_bytes.set(whole(bytes));

@@ -9,12 +9,13 @@ use serde_json::json;
 use super::Gateway;
 use super::ask::Ask;
 use super::failure::Failure;
+use super::wait::Unmet;
 use crate::cache::{Content, Entry, Key};
-use crate::flight::{Crashed, Follow, Seat};
+use crate::flight::{Follow, Seat};
 use crate::policy::decide::{Kind, Probe, Want};
 use crate::policy::evidence::Billing;
 use crate::telnyx::{Operation, PhoneNumber, record};
-use crate::upstream::{Answer, Context, Errand, Lost, Message, Outcome};
+use crate::upstream::{Answer, Context, Errand, Message, Outcome};
 
 /// What a look brought. All who wanted it at once share it.
 #[derive(Debug)]
@@ -68,8 +69,8 @@ impl Keep {
 }
 
 /// What came of waiting for a look.
-pub(super) fn landed(look: Result<Arc<Look>, Crashed>) -> Arc<Look> {
-    look.unwrap_or_else(|_| Arc::new(Look::Failed(Failure::Lost(Lost::Cut))))
+pub(super) fn landed(look: Result<Arc<Look>, impl Into<Unmet>>) -> Arc<Look> {
+    look.unwrap_or_else(|why| Arc::new(Look::Failed(why.into().into())))
 }
 
 impl Gateway {

@@ -25,6 +25,7 @@ mod single;
 mod unpublished;
 mod unresolved;
 mod visit;
+mod wait;
 mod write;
 
 use std::collections::HashMap;
@@ -76,6 +77,10 @@ struct Rules {
     memory: Duration,
     /// How long a billable call may still take effect after it was sent.
     effect: Duration,
+    /// How long a read waits for work that is shared.
+    wait_timeout: Duration,
+    /// Reads that wait so at once.
+    max_waiters: usize,
     /// What operations cost.
     prices: PriceList,
     /// Keys that go upstream.
@@ -133,6 +138,8 @@ struct Shared {
     /// Calls about enterprises as a whole.
     monitoring: single::Monitoring,
     sole_enterprises: enterprise::Sole,
+    /// Places for waiting for what others do.
+    waiters: Semaphore,
     /// Places for renewing stale copies, a part of those upstream, so that reads which somebody waits for find some too.
     renewals: Arc<Semaphore>,
     tasks: TaskTracker,

@@ -12,9 +12,10 @@ use super::look::{self, Keep, Look};
 use super::purchase::{End, Landing};
 use super::refusal;
 use super::visit::Visit;
+use super::wait::Unmet;
 use crate::auth::Permission;
 use crate::cache::{Calls, Entry};
-use crate::flight::{Crashed, Follow, Seat};
+use crate::flight::{Follow, Seat};
 use crate::policy::decide::{Action, Facts, FirstTouch, Kind, Source, decide, keeps_null};
 use crate::policy::decision::{Decision, Reason};
 use crate::policy::evidence::Billing;
@@ -62,7 +63,8 @@ impl Gateway {
                 }
                 Action::Refuse(reason) => return Err(self.refuse(reason, &course)),
                 Action::Probe => {
-                    let look = visit.waiting_for(self.look(ask.key, &ask.context, Keep::as_wanted(ask.want)).landed()).await;
+                    let look = self.look(ask.key, &ask.context, Keep::as_wanted(ask.want));
+                    let look = visit.waiting_for(self.wait(look)).await;
                     course.looked(look::landed(look), self.0.clock.elapsed());
                     continue;
                 }
@@ -73,7 +75,9 @@ impl Gateway {
                 Action::Buy(operation) => (self.board(ask, operation, course.calls), Some(operation)),
             };
             let landed = match boarded {
-                Some((flight, part)) => Some((visit.waiting_for(flight.landed()).await, part)),
+                // Whoever makes a purchase is told what became of it.
+                Some((flight, Part::Own)) => Some((visit.waiting_for(flight.landed()).await.map_err(Unmet::from), Part::Own)),
+                Some((flight, Part::Followed)) => Some((visit.waiting_for(self.wait(flight)).await, Part::Followed)),
                 None => None,
             };
             match landed {
@@ -82,12 +86,16 @@ impl Gateway {
                         return answer;
                     }
                 }
+                Some((Err(why @ (Unmet::TooLong | Unmet::Crowded)), _)) => {
+                    course.facts.refused = Some(Reason::Upstream);
+                    course.failure = Some(why.into());
+                }
                 // Something else happened than this request waited for, such as a refresh, which brings no record. What a plain read
                 // wants may still be had for nothing.
                 other => {
                     course = self.course(ask);
                     course.facts.in_flight &= wanted.is_some();
-                    if let Some((Err(Crashed), Part::Own)) = other {
+                    if let Some((Err(Unmet::Crashed), Part::Own)) = other {
                         course.bill = Bill::of(Billing::Unknown, self.0.rules.prices.check);
                     }
                 }

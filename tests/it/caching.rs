@@ -1,8 +1,12 @@
-//! What RFC 9111 says of a cache, section by section, as far as it concerns one that keeps to a lifetime of its own.
+//! What RFC 9111 says of a cache, section by section, as far as it concerns one that keeps to a lifetime of its own; and how long, and how
+//! many, wait for one answer.
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use http::Method;
+use reputation_gateway::config::Config;
+use reputation_gateway::sandbox::{Fault, Kind};
 
 use crate::harness::{ABSENT, Answer, BUDGET, NULL, STORED, UNCHECKED, World};
 
@@ -130,4 +134,74 @@ async fn rfc_9110_13_1_3_a_date_spares_the_body_unless_there_is_a_tag() {
     }
     let head = world.ask(&path).method(Method::HEAD).header("if-modified-since", &refreshed).send().await;
     assert_eq!(head.status, 304);
+}
+
+/// So many reads of a number, all of which wait for one look.
+async fn waiting(world: &World, number: &str, count: usize) -> impl Future<Output = Vec<Answer>> + use<> {
+    let reads: Vec<_> = (0..count).map(|_| tokio::spawn(world.ask(&format!("/reputation/numbers/{number}")).send())).collect();
+    while world.metric("reputation_gateway_reads_waiting").await != count.to_string() {
+        tokio::task::yield_now().await;
+    }
+    async { join_all(reads).await.into_iter().map(|read| read.expect("no panic")).collect() }
+}
+
+/// A world whose upstream does not answer for now.
+async fn gated(change: impl FnOnce(&mut Config)) -> World {
+    let world = World::gated(BUDGET, change).await;
+    world.gate.close();
+    world
+}
+
+#[tokio::test]
+async fn a_thousand_who_wait_for_one_number_are_served_by_one_look() {
+    let world = gated(|_| {}).await;
+    let answers = waiting(&world, STORED, 1_000).await;
+    world.gate.open();
+    assert!(answers.await.iter().all(|answer| answer.outcome() == (200, "probe")));
+    assert_eq!((world.sent(), world.charged().as_str()), (1, "0.00"));
+    assert_eq!(world.metric("reputation_gateway_reads_waiting").await, "0");
+}
+
+#[tokio::test]
+async fn nobody_waits_longer_than_is_configured_nor_looks_a_second_time() {
+    let world = gated(|config| config.upstream.timeout = "1h".parse().expect("a time")).await;
+    let answers = waiting(&world, STORED, 50).await;
+    world.turn(Duration::from_secs(29));
+    assert_eq!(world.metric("reputation_gateway_reads_waiting").await, "50");
+    world.turn(Duration::from_secs(1));
+    for answer in answers.await {
+        assert_eq!((answer.outcome(), answer.code().as_str()), ((504, "upstream_error"), "upstream_timeout"));
+    }
+    let late = waiting(&world, STORED, 1).await;
+    world.gate.open();
+    assert_eq!(late.await[0].outcome(), (200, "probe"), "the look went on");
+    assert_eq!((world.read(STORED).await.outcome(), world.sent()), ((200, "hit"), 1));
+}
+
+#[tokio::test]
+async fn when_the_upstream_dies_all_who_wait_are_answered_and_the_number_can_be_asked_for_at_once() {
+    let mut world = World::new().await;
+    world.fault(Fault::new(Kind::Hang).delay(Duration::from_hours(1)));
+    let answers = waiting(&world, STORED, 50).await;
+    world.cut_upstream().await;
+    let answers = answers.await;
+    assert!(answers.iter().all(|answer| answer.outcome() == (502, "upstream_error")), "{answers:?}");
+    world.mend_upstream().await;
+    assert_eq!(world.read(STORED).await.outcome(), (200, "probe"));
+}
+
+#[tokio::test]
+async fn beyond_the_most_that_wait_a_read_gets_what_is_stored_or_is_refused() {
+    let world = gated(|config| config.cache.max_waiters = 3).await;
+    let answers = waiting(&world, STORED, 3).await;
+    let refused = world.read(UNCHECKED).await;
+    assert_eq!((refused.outcome(), refused.code().as_str(), refused.header("retry-after")), ((503, "overloaded"), "overloaded", "1"));
+    world.gate.open();
+    answers.await;
+    world.turn(120 * MINUTE);
+    world.gate.close();
+    let answers = waiting(&world, ABSENT, 3).await;
+    assert_eq!(world.read(STORED).await.outcome(), (200, "stale"));
+    world.gate.open();
+    answers.await;
 }
