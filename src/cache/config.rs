@@ -34,6 +34,22 @@ pub struct Config {
     pub ttl_jitter: Fraction,
 }
 
+/// `enterprise.cache`: lifetimes of one enterprise's copies, where they differ from those in `[cache]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table such as { ttl = \"15m\" }")]
+pub struct Overrides {
+    /// For `cache.ttl`.
+    pub ttl: Option<Span>,
+    /// For `cache.stale_while_revalidate`.
+    pub stale_while_revalidate: Option<Span>,
+    /// For `cache.stale_if_error`.
+    pub stale_if_error: Option<Span>,
+    /// For `cache.negative_ttl`.
+    pub negative_ttl: Option<Span>,
+    /// For `cache.null_ttl`.
+    pub null_ttl: Option<Span>,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -77,6 +93,19 @@ impl TryFrom<Number> for Fraction {
 }
 
 impl Config {
+    /// The same with one enterprise's own lifetimes.
+    #[must_use]
+    pub fn with(&self, own: &Overrides) -> Self {
+        Self {
+            ttl: own.ttl.unwrap_or(self.ttl),
+            stale_while_revalidate: own.stale_while_revalidate.unwrap_or(self.stale_while_revalidate),
+            stale_if_error: own.stale_if_error.unwrap_or(self.stale_if_error),
+            negative_ttl: own.negative_ttl.unwrap_or(self.negative_ttl),
+            null_ttl: own.null_ttl.unwrap_or(self.null_ttl),
+            ..self.clone()
+        }
+    }
+
     /// After this a copy cannot be served in any way.
     pub(super) fn longest_life(&self) -> Duration {
         self.ttl.0.max(self.null_ttl.0).max(self.negative_ttl.0) + self.stale_while_revalidate.0.max(self.stale_if_error.0)

@@ -9,6 +9,7 @@ mod entry;
 mod lists;
 mod moments;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use moka::sync::Cache as Moka;
 use strum::{IntoStaticStr, VariantArray};
 
 pub use calls::{Calls, PaidCalls};
-pub use config::Config;
+pub use config::{Config, Overrides};
 pub use entry::{Content, Entry};
 pub use lists::{ListKey, Lists};
 
@@ -75,11 +76,13 @@ pub struct Cache {
     /// When all copies of an enterprise were forgotten, whoever may read them.
     forgotten: Moments,
     config: Config,
+    /// Of enterprises with lifetimes of their own.
+    configs: HashMap<EnterpriseId, Config>,
 }
 
 impl Cache {
-    /// An empty cache.
-    pub fn new(config: &Config, on_eviction: OnEviction) -> Self {
+    /// An empty cache. `configs`: of enterprises with lifetimes of their own.
+    pub fn new(config: &Config, configs: HashMap<EnterpriseId, Config>, on_eviction: OnEviction) -> Self {
         let evicted = move |_: Arc<Key>, _: Arc<Entry>, cause| match cause {
             RemovalCause::Size => on_eviction(Eviction::Size),
             RemovalCause::Expired => on_eviction(Eviction::Expired),
@@ -90,11 +93,11 @@ impl Cache {
             .weigher(|_: &Key, entry: &Arc<Entry>| entry.weight())
             // The default policy may refuse a new entry in favour of popular ones; an answer that was paid for is kept.
             .eviction_policy(EvictionPolicy::lru())
-            .time_to_live(config.longest_life())
+            .time_to_live(configs.values().map(Config::longest_life).fold(config.longest_life(), Duration::max))
             .eviction_listener(evicted)
             .build();
         let outdated = Moka::builder().max_capacity(OUTDATED).eviction_policy(EvictionPolicy::lru()).build();
-        Self { entries, outdated, forgotten: Moments::default(), config: config.clone() }
+        Self { entries, outdated, forgotten: Moments::default(), config: config.clone(), configs }
     }
 
     /// The copy of an answer, however old.
@@ -104,7 +107,7 @@ impl Cache {
 
     /// Makes an entry of an answer that came at `stored` (monotonic). It is not kept yet.
     pub fn entry(&self, key: &Key, content: Content, stored: Duration) -> Arc<Entry> {
-        let lifetime = self.config.lifetime(content.kind, key);
+        let lifetime = self.configs.get(&key.enterprise).unwrap_or(&self.config).lifetime(content.kind, key);
         Arc::new(Entry::new(content, stored, lifetime))
     }
 
@@ -177,7 +180,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn cache() -> Cache {
-        Cache::new(&Config::default(), Arc::new(|_| {}))
+        Cache::new(&Config::default(), HashMap::new(), Arc::new(|_| {}))
     }
 
     fn key() -> Key {
@@ -262,7 +265,7 @@ mod tests {
         let config = Config { max_size: crate::units::ByteSize(64 * 1024), ..Config::default() };
         let evicted = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&evicted);
-        let cache = Cache::new(&config, Arc::new(move |why| seen.lock().expect("unpoisoned").push(why)));
+        let cache = Cache::new(&config, HashMap::new(), Arc::new(move |why| seen.lock().expect("unpoisoned").push(why)));
         for n in 0..1_000_u64 {
             let number = format!("+1202555{n:04}").parse().expect("E.164");
             let newest = Key { number, ..key() };

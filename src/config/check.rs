@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Config;
 use crate::auth::{ANONYMOUS, Mode};
+use crate::cache;
 use crate::policy::money::Usd;
 use crate::policy::routes::Route;
 use crate::server::Certificates;
@@ -146,9 +147,9 @@ impl Config {
         let cache = &self.cache;
         findings.refuse_unless_within(cache.max_waiters, "cache.max_waiters");
         findings.refuse_if(cache.wait_timeout.0.is_zero(), "cache.wait_timeout", "0 would wait for no look");
-        let lives = [cache.ttl, cache.null_ttl, cache.negative_ttl, cache.list_ttl, cache.stale_while_revalidate, cache.stale_if_error];
-        let longest = lives.into_iter().max().unwrap_or_default().0;
-        findings.refuse_if(longest > LONGEST_LIFE, "cache", "a lifetime is longer than 50 years");
+        let why = "a lifetime is longer than 50 years";
+        findings.refuse_if(cache.list_ttl.0 > LONGEST_LIFE || longest(cache) > LONGEST_LIFE, "cache", why);
+        findings.refuse_if(self.caches().values().any(|own| longest(own) > LONGEST_LIFE), "enterprise.cache", why);
         if self.auth.mode != Mode::Forward {
             let unread = upstream.api_key.read().err();
             findings.refuse_if(unread.is_some(), "upstream.api_key", unread.map(|error| error.to_string()).unwrap_or_default());
@@ -214,7 +215,8 @@ impl Config {
         let retention = self.ledger.retention;
         let why = format!("{retention} is shorter than a month, whose budgets would forget what was spent: keep at least 32d");
         findings.refuse_if(retention.0 < SHORTEST_RETENTION, "ledger.retention", why);
-        let memory = self.policy().memory();
+        let own = self.caches();
+        let memory = own.values().chain([&self.cache]).map(|cache| self.policy_with(cache).memory()).max().unwrap_or_default();
         let why =
             "is shorter than fresh.min_age, fresh.unknown_window or cache.null_ttl: what was paid for would be forgotten, and paid again";
         findings.refuse_if(retention.0 < memory, "ledger.retention", why);
@@ -226,6 +228,12 @@ impl Config {
             findings.refuse_if(stranger, "budget.caller", format!("budget {:?} is for a caller that is not configured", budget.name));
         }
     }
+}
+
+/// The longest of a cache's lifetimes.
+fn longest(cache: &cache::Config) -> Duration {
+    let lives = [cache.ttl, cache.null_ttl, cache.negative_ttl, cache.stale_while_revalidate, cache.stale_if_error];
+    lives.into_iter().max().unwrap_or_default().0
 }
 
 fn is_exposed(address: &SocketAddr) -> bool {

@@ -3,6 +3,7 @@
 mod check;
 mod load;
 
+use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -79,6 +80,9 @@ pub struct Enterprise {
     pub name: Option<String>,
     /// The key of its account, where that is not the one in `[upstream]`.
     pub api_key: Option<Secret>,
+    /// Lifetimes of its copies, where they are not those in `[cache]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<cache::Overrides>,
 }
 
 /// `[fresh]`: when money may be spent on fresh data.
@@ -159,14 +163,25 @@ impl Default for Fresh {
 impl Config {
     /// What reads do under these settings.
     pub fn policy(&self) -> Policy {
+        self.policy_with(&self.cache)
+    }
+
+    /// The settings of the cache for each enterprise that has lifetimes of its own.
+    pub fn caches(&self) -> HashMap<EnterpriseId, cache::Config> {
+        let own = |enterprise: &Enterprise| enterprise.cache.as_ref().map(|own| (enterprise.id, self.cache.with(own)));
+        self.enterprise.iter().filter_map(own).collect()
+    }
+
+    /// What reads do where the cache has these settings.
+    pub fn policy_with(&self, cache: &cache::Config) -> Policy {
         Policy {
             min_age: self.fresh.min_age.0,
             unknown_window: self.fresh.unknown_window.0,
             on_denied: self.fresh.on_denied,
             first_touch: self.fresh.first_touch,
-            stale_while_revalidate: self.cache.stale_while_revalidate.0,
-            stale_if_error: self.cache.stale_if_error.0,
-            null_ttl: self.cache.null_ttl.0,
+            stale_while_revalidate: cache.stale_while_revalidate.0,
+            stale_if_error: cache.stale_if_error.0,
+            null_ttl: cache.null_ttl.0,
         }
     }
 }

@@ -24,7 +24,7 @@ use crate::policy::refresh::Action;
 use crate::policy::{associate, refresh};
 use crate::spend::Hold;
 use crate::telnyx::record::{self, Refreshed};
-use crate::telnyx::{Operation, PhoneNumber};
+use crate::telnyx::{EnterpriseId, Operation, PhoneNumber};
 use crate::upstream::{self, Message, Outcome};
 
 /// What is bought, of each number.
@@ -87,13 +87,14 @@ impl Gateway {
     /// Gathers what is known of a number now.
     pub(super) fn item(&self, ask: Ask, billable: Billable, followed: bool) -> Item {
         let course = self.course(&ask);
-        Item { action: self.next(billable, &course), ask, course, followed, billable }
+        Item { action: self.next(ask.key.enterprise, billable, &course), ask, course, followed, billable }
     }
 
-    fn next(&self, billable: Billable, course: &Course) -> Action {
+    fn next(&self, enterprise: EnterpriseId, billable: Billable, course: &Course) -> Action {
+        let policy = self.0.rules.policy(enterprise);
         match billable {
-            Billable::Associate => associate::decide(&course.facts, &self.0.rules.policy),
-            _ => refresh::decide(&course.facts, &self.0.rules.policy),
+            Billable::Associate => associate::decide(&course.facts, policy),
+            _ => refresh::decide(&course.facts, policy),
         }
     }
 
@@ -149,7 +150,7 @@ impl Gateway {
         for (item, look) in items.iter_mut().zip(looks) {
             if let Some(look) = look {
                 item.course.looked(super::look::landed(look.landed().await), self.0.clock.elapsed());
-                item.action = self.next(item.billable, &item.course);
+                item.action = self.next(item.ask.key.enterprise, item.billable, &item.course);
             }
         }
     }

@@ -1,5 +1,6 @@
 //! From a configuration to a gateway: every engine is made here, and told where to count.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::flight::Flights;
 use crate::limit::{Limiter, Limits};
+use crate::policy::decide::Policy;
 use crate::policy::enable::Fate;
 use crate::policy::entitlement::Partition;
 use crate::policy::hindsight::LEAST_EFFECT;
@@ -58,11 +60,13 @@ impl Gateway {
         metrics.config_reload_success.set(1);
         let evictions = metrics.cache_evictions.clone();
         let rated = config.caller.iter().filter_map(|caller| Some((Arc::from(caller.name.as_str()), caller.fresh_rate?)));
-        let policy = config.policy();
+        let (policy, caches) = (config.policy(), config.caches());
+        let policies: HashMap<_, _> = caches.iter().map(|(id, cache)| (*id, config.policy_with(cache))).collect();
+        let longest = policies.values().map(Policy::memory).fold(policy.memory(), Duration::max);
         // Under forwarded credentials the ledger does not know whose part of the cache a call was for.
         let memory = match config.auth.mode {
             Mode::Forward => Duration::ZERO,
-            Mode::Keys | Mode::Open => policy.memory(),
+            Mode::Keys | Mode::Open => longest,
         };
         let (calls, pending, monitoring) = (PaidCalls::new(config.fresh.remembered_numbers), Pending::default(), Monitoring::default());
         let effect = policy.unknown_window.max(LEAST_EFFECT).max(config.upstream.timeout.0 + AFTER_TIMEOUT);
@@ -72,7 +76,8 @@ impl Gateway {
         let ledger = Ledger::open(&config.ledger, config.budget.clone(), memory, clock.clone(), observe(&metrics, recall))?;
         let rules = Rules {
             policy,
-            memory: policy.memory(),
+            policies,
+            memory: longest,
             effect,
             wait_timeout: config.cache.wait_timeout.0,
             max_waiters: config.cache.max_waiters,
@@ -91,7 +96,7 @@ impl Gateway {
         Ok(Self(Arc::new(Shared {
             auth: Auth::new(&config.auth, &config.caller),
             limits: Limits::new(config.fresh.rate, rated, clock),
-            cache: Cache::new(&config.cache, Arc::new(move |why: Eviction| evictions.with_label_values(&[why.as_str()]).inc())),
+            cache: Cache::new(&config.cache, caches, Arc::new(move |why: Eviction| evictions.with_label_values(&[why.as_str()]).inc())),
             lists: Lists::new(&config.cache),
             calls,
             pending,

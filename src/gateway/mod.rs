@@ -73,6 +73,8 @@ use visit::Visit;
 struct Rules {
     /// What a read does.
     policy: Policy,
+    /// The same for enterprises whose copies have lifetimes of their own.
+    policies: HashMap<EnterpriseId, Policy>,
     /// How far back calls are remembered over a restart, and how long one of unknown outcome may be resolved.
     memory: Duration,
     /// How long a billable call may still take effect after it was sent.
@@ -103,6 +105,13 @@ struct Rules {
     stall_timeout: Duration,
     /// Whether phone numbers are logged whole.
     log_full_numbers: bool,
+}
+
+impl Rules {
+    /// What a read of this enterprise's numbers does.
+    fn policy(&self, enterprise: EnterpriseId) -> &Policy {
+        self.policies.get(&enterprise).unwrap_or(&self.policy)
+    }
 }
 
 /// The gateway's own keys, as `Authorization` values marked sensitive.

@@ -51,7 +51,7 @@ impl Gateway {
     pub(super) async fn retrieve(&self, ask: &Ask, visit: &mut Visit) -> Refused<Answer> {
         let mut course = self.course(ask);
         for _ in 0..MOST_ROUNDS {
-            let action = match decide(&course.facts, &self.0.rules.policy) {
+            let action = match decide(&course.facts, self.0.rules.policy(ask.key.enterprise)) {
                 Action::Buy(_) if self.looks_first(&course) => Action::Probe,
                 action => action,
             };
@@ -194,7 +194,8 @@ impl Gateway {
                 let look = course.look.as_ref().expect("decide serves what is there");
                 let entry = look.entry().expect("decide serves what is there");
                 let forward = if course.copy.is_some() { Forward::Stale } else { Forward::Miss };
-                let kept = !ask.want.no_store && (entry.kind != Kind::Null || keeps_null(&course.facts, &self.0.rules.policy));
+                let kept =
+                    !ask.want.no_store && (entry.kind != Kind::Null || keeps_null(&course.facts, self.0.rules.policy(ask.key.enterprise)));
                 if let (true, Look::Found(null, begun)) = (kept && entry.kind == Kind::Null, &**look) {
                     self.0.cache.keep(ask.key, null, *begun);
                 }

@@ -8,7 +8,7 @@ use http::Method;
 use reputation_gateway::config::Config;
 use reputation_gateway::sandbox::{Fault, Kind};
 
-use crate::harness::{ABSENT, Answer, BUDGET, NULL, STORED, UNCHECKED, World};
+use crate::harness::{ABSENT, Answer, BUDGET, ENTERPRISE, NULL, STORED, UNCHECKED, World};
 
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -93,7 +93,7 @@ async fn rfc_9111_5_2_2_answers_say_how_long_the_callers_own_cache_may_keep_them
         (format!("/reputation/numbers/{NULL}"), 200, "private, max-age=21600"),
         (format!("/reputation/numbers/{STORED}?fresh=true"), 200, "private, no-cache"),
         ("/reputation/numbers".to_owned(), 200, "private, no-cache"),
-        (format!("/enterprises/{}", crate::harness::ENTERPRISE), 200, "no-store"),
+        (format!("/enterprises/{ENTERPRISE}"), 200, "no-store"),
         ("/reputation/numbers/1".to_owned(), 400, "no-store"),
     ] {
         for _ in 0..2 {
@@ -134,6 +134,24 @@ async fn rfc_9110_13_1_3_a_date_spares_the_body_unless_there_is_a_tag() {
     }
     let head = world.ask(&path).method(Method::HEAD).header("if-modified-since", &refreshed).send().await;
     assert_eq!(head.status, 304);
+}
+
+#[tokio::test]
+async fn an_enterprise_may_have_lifetimes_of_its_own() {
+    let other = "11111111-2222-4333-8444-555555555555";
+    let own = format!(
+        "{BUDGET}[[enterprise]]\nid = \"{other}\"\ncache = {{ ttl = \"5m\", negative_ttl = \"1m\", stale_while_revalidate = \"0s\" }}\n"
+    );
+    let world = World::of_account(&[ENTERPRISE, other], &own, |_| {}).await;
+    let read = |enterprise: &str, number: &str| world.ask(&format!("/enterprises/{enterprise}/reputation/numbers/{number}")).send();
+    for (enterprise, record, absence) in [(ENTERPRISE, "3600", "300"), (other, "300", "60")] {
+        let found = read(enterprise, STORED).await;
+        assert_eq!(found.header("cache-control"), format!("private, max-age={record}"), "{enterprise}: {found:?}");
+        assert_eq!(read(enterprise, ABSENT).await.header("cache-control"), format!("private, max-age={absence}"), "{enterprise}");
+    }
+    world.turn(5 * MINUTE);
+    assert_eq!(read(ENTERPRISE, STORED).await.outcome(), (200, "hit"));
+    assert_eq!(read(other, STORED).await.outcome(), (200, "revalidated"));
 }
 
 /// So many reads of a number, all of which wait for one look.
