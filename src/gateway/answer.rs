@@ -215,8 +215,8 @@ impl Gateway {
     pub(super) fn fitting(&self, answered: Refused<Answer>, method: &Method) -> Answer {
         let mut answer = answered.unwrap_or_else(|refusal| *refusal);
         let room = &self.0.room;
-        let is_read = matches!(*method, Method::GET | Method::HEAD);
-        let part = |bytes: usize| if is_read { room.take(bytes).ok_or_else(refusal::no_room) } else { Ok(room.take_anyway(bytes)) };
+        let is_for_nothing = matches!(*method, Method::GET | Method::HEAD) && answer.bill == Bill::NOTHING;
+        let part = |bytes: usize| if is_for_nothing { room.take(bytes).ok_or_else(refusal::no_room) } else { Ok(room.take_anyway(bytes)) };
         let fitted = match &mut answer.content {
             Content::FetchedPage(page, held) => part(page.plain().len()).map(|part| *held = Some(part)),
             Content::Results { body, .. } | Content::Passed(Relay { body, .. }, _) => {
