@@ -23,6 +23,7 @@ use crate::auth::Caller;
 use crate::flight::{Flights, Lead, Seat};
 use crate::policy::budget::Charge;
 use crate::policy::decision::Decision;
+use crate::policy::enable::Fate;
 use crate::policy::entitlement::Partition;
 use crate::policy::evidence::{Billing, judge_one};
 use crate::policy::money::Usd;
@@ -60,9 +61,22 @@ impl Monitoring {
         self.aloft.follow(whose).is_some()
     }
 
-    /// What was paid for this enterprise's monitoring tells nothing any more.
+    /// It may be disabled now: no look tells any more whether a call of unknown outcome enabled it. So nothing is taken back of that call,
+    /// which bars the next one as before.
+    pub(super) fn doubt(&self, whose: &Whose) {
+        if let Some(last) = self.enablings.get(whose).filter(|last| last.fate == Fate::Unknown) {
+            self.enablings.insert(*whose, Enabling { fate: Fate::Counted, ..last });
+        }
+    }
+
+    /// It may have been disabled: what was paid for it is over. Under forwarded credentials another of the account's may have enabled it.
     pub(super) fn forget(&self, whose: &Whose) {
-        self.enablings.invalidate(whose);
+        for (other, _) in self.enablings.iter().filter(|(other, _)| other.1 == whose.1) {
+            self.doubt(&other);
+        }
+        if self.enablings.get(whose).is_some_and(|last| last.fate == Fate::Paid) {
+            self.enablings.invalidate(whose);
+        }
         self.schedules.invalidate(whose);
     }
 }

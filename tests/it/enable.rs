@@ -240,6 +240,55 @@ async fn what_was_bought_may_be_missing_from_a_read_right_after_it_and_is_not_bo
     assert_eq!((world.enable().await.outcome(), world.bought(), world.ends().1), ((201, "billed"), (3, 3), 300_000_000));
 }
 
+/// A call that was carried out and whose answer was lost, as was the look after it.
+async fn lose(world: &World, key: &str) {
+    world.fault(Fault::new(Kind::ResetAfterBilling).method(&Method::POST));
+    world.fault(Fault::new(Kind::Latency).delay(Duration::ZERO).method(&Method::GET));
+    world.fault(Fault::new(Kind::Status).method(&Method::GET));
+    assert_eq!(world.enabling(LETTER).key(key).send().await.outcome(), (504, "outcome_unknown"));
+    assert_eq!(world.bought(), (1, 1));
+}
+
+#[tokio::test]
+async fn nothing_is_taken_back_of_what_may_have_been_disabled_meanwhile() {
+    // By another key of the account, whose part of the memory is another.
+    let forwarded = |config: &mut Config| {
+        open(config);
+        config.auth.mode = reputation_gateway::auth::Mode::Forward;
+    };
+    let world = World::with(BUDGET, forwarded).await;
+    world.disable().await;
+    lose(&world, "KEY-A").await;
+    assert_eq!(world.ask(&path()).method(Method::DELETE).key("KEY-B").send().await.status, 204);
+    world.turn(EFFECT);
+    assert_eq!(world.enabling(LETTER).key("KEY-A").send().await.outcome(), (201, "billed"));
+    assert_eq!((world.charged().as_str(), world.ends().1), ("200.00", 200_000_000));
+
+    // By a call that is not answered yet.
+    let world = World::disabled(BUDGET).await;
+    lose(&world, "mine").await;
+    world.fault(Fault::new(Kind::Latency).delay(Duration::from_secs(3)).method(&Method::DELETE));
+    let seen = world.sent();
+    let disabling = tokio::spawn(world.ask(&path()).method(Method::DELETE).send());
+    world.reached(seen + 1).await;
+    world.turn(EFFECT);
+    assert_eq!(world.enable().await.outcome(), (201, "billed"));
+    assert_eq!((world.charged().as_str(), world.ends().1), ("200.00", 200_000_000));
+    disabling.abort();
+}
+
+#[tokio::test]
+async fn a_lost_call_bars_another_one_also_after_monitoring_was_disabled() {
+    let world = World::disabled(BUDGET).await;
+    world.fault(Fault::new(Kind::Reset).method(&Method::POST));
+    assert_eq!(world.enable().await.outcome(), (504, "outcome_unknown"));
+    assert_eq!(world.ask(&path()).method(Method::DELETE).send().await.status, 404, "not enabled, or not yet");
+    assert_eq!((world.enable().await.outcome(), world.bought()), ((504, "outcome_unknown"), (1, 0)), "it may still take effect");
+    world.turn(EFFECT);
+    assert_eq!(world.enable().await.outcome(), (201, "billed"));
+    assert_eq!((world.bought(), world.ends().1), ((2, 1), 200_000_000));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fifty_callers_enable_it_once() {
     for kind in [Kind::Latency, Kind::ResetAfterBilling] {
