@@ -120,8 +120,9 @@ impl Gateway {
     }
 
     async fn stream(&self, passage: Passage, context: &Context, flow: &Flow) -> Result<Stream, NoStream> {
-        let is_read = matches!(passage.method, Method::GET | Method::HEAD);
-        let errand = if is_read { Errand::Free } else { Errand::Billable };
+        // A body takes as long as its client likes, and nobody else is let through before a trial has ended.
+        let is_bare_read = matches!(passage.method, Method::GET | Method::HEAD) && passage.body.is_end_stream();
+        let errand = if is_bare_read { Errand::Free } else { Errand::Billable };
         let place = self.0.upstream.stream_place(errand).await.map_err(NoStream::NotSent)?;
         flow.moved();
         self.0.upstream.stream(place, passage, context, flow.stalls(self.0.rules.stall_timeout)).await

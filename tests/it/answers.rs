@@ -1,9 +1,12 @@
 //! Answers on their way down a `[[route]]`: framing in which an upstream contradicts itself, and targets that grow on their way up.
 
+use std::time::Duration;
+
+use reputation_gateway::sandbox::{Fault, Kind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use crate::harness::{Wire, World};
+use crate::harness::{STORED, Wire, World};
 
 const ROUTE: &str = "[[route]]\nmethods = [\"GET\"]\npath = \"/things\"\n";
 
@@ -53,6 +56,19 @@ async fn a_body_where_there_is_none_does_not_reach_the_client() {
         wire.send(NEXT).await;
         assert_eq!(wire.answer().await.status, 403, "{status} {method}: the connection is in step");
     }
+}
+
+#[tokio::test]
+async fn who_sends_a_body_by_a_route_does_not_try_the_upstream_for_all_others() {
+    let world = World::with(ROUTE, |config| config.upstream.breaker_failures = 1).await;
+    world.fault(Fault::new(Kind::Status).status(http::StatusCode::SERVICE_UNAVAILABLE));
+    world.fault(Fault::new(Kind::Hang).delay(Duration::from_secs(20)).method(&http::Method::GET).path_contains("things"));
+    assert_eq!(world.read(STORED).await.status, 503);
+    world.turn(Duration::from_secs(5));
+    let mut wire = Wire::to(world.gateway).await;
+    wire.send("GET /things HTTP/1.1\r\nhost: g\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n").await;
+    assert_eq!(wire.head().await.status, 503, "it could go on for as long as its client likes");
+    assert_eq!(world.read(STORED).await.outcome(), (200, "probe"));
 }
 
 #[tokio::test]
