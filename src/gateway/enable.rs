@@ -82,7 +82,7 @@ impl Gateway {
         };
         let price = call.price;
         let wish = Wish { identity: identity.clone(), retry: wishes.retry, call };
-        let lead = self.alone((identity.partition, enterprise), visit).await;
+        let lead = self.alone((identity.partition, enterprise), visit).await?;
         let gateway = self.clone();
         let enabling = self.0.tasks.spawn(async move {
             let answer = gateway.enable_once(&wish).await;

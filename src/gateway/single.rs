@@ -18,7 +18,9 @@ use super::failure::{Failure, relay};
 use super::frequency::Counted;
 use super::pass::tells_of;
 use super::refusal;
+use super::retrieve::MOST_ROUNDS;
 use super::visit::Visit;
+use super::wait::Unmet;
 use crate::auth::Caller;
 use crate::flight::{Flights, Lead, Seat};
 use crate::policy::budget::Charge;
@@ -30,7 +32,7 @@ use crate::policy::money::Usd;
 use crate::policy::pricing::Billable;
 use crate::spend::{HoldId, HoldRefused};
 use crate::telnyx::{EnterpriseId, Operation, PhoneNumber};
-use crate::upstream::{self, Context, Message, Outcome};
+use crate::upstream::{self, Context, Message, NotSent, Outcome};
 
 /// Whose enterprise.
 pub(super) type Whose = (Partition, EnterpriseId);
@@ -106,15 +108,19 @@ pub(super) struct Bought {
 }
 
 impl Gateway {
-    /// Waits until nobody else makes such a call for this enterprise.
-    pub(super) async fn alone(&self, whose: Whose, visit: &mut Visit) -> Lead<Whose, ()> {
-        loop {
+    /// Waits until nobody else makes such a call for this enterprise, but for no longer than reads wait: it has sent nothing.
+    pub(super) async fn alone(&self, whose: Whose, visit: &mut Visit) -> Refused<Lead<Whose, ()>> {
+        for _ in 0..MOST_ROUNDS {
             match self.0.monitoring.aloft.board(&whose) {
-                Seat::Lead(lead) => return lead,
-                // Whatever became of it.
-                Seat::Follow(flight) => drop(visit.waiting_for(flight.landed()).await),
+                Seat::Lead(lead) => return Ok(lead),
+                Seat::Follow(flight) => match visit.waiting_for(self.wait(flight)).await {
+                    // Whatever became of it.
+                    Ok(()) | Err(Unmet::Crashed) => {}
+                    Err(why) => return Err(refusal::failed(&why.into())),
+                },
             }
         }
+        Err(refusal::failed(&Failure::NotSent(NotSent::Crowded)))
     }
 
     /// Buys it. `sending` is told of the hold right before the call leaves.

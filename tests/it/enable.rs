@@ -319,6 +319,23 @@ async fn the_hold_stands_before_the_call_leaves_and_who_leaves_does_not_cancel_i
 }
 
 #[tokio::test]
+async fn who_waits_for_others_calls_does_not_wait_for_ever() {
+    let world = World::gated(BUDGET, open).await;
+    world.gate.close();
+    let first = tokio::spawn(world.enabling(LETTER).send());
+    world.reached(1).await;
+    let second = tokio::spawn(world.enabling(LETTER).send());
+    let waiting = async { while world.metric("reputation_gateway_reads_waiting").await != "1" {} };
+    tokio::time::timeout(Duration::from_secs(10), waiting).await.expect("soon");
+    world.turn(Duration::from_mins(10));
+    let late = tokio::time::timeout(Duration::from_secs(10), second).await.expect("soon").expect("nothing panics");
+    assert_eq!((late.outcome(), late.code().as_str()), ((504, "upstream_error"), "upstream_timeout"));
+    world.gate.open();
+    assert_eq!(first.await.expect("nothing panics").outcome(), (409, "bad_request"));
+    assert_eq!(world.sent(), 1, "who gave up sent nothing");
+}
+
+#[tokio::test]
 async fn the_kill_switch_stops_it_and_what_was_kept_of_the_enterprise_is_forgotten_by_it() {
     let world = World::with(BUDGET, open).await;
     assert_eq!(world.read(STORED).await.outcome(), (200, "probe"));
