@@ -72,8 +72,14 @@ pub(super) enum Content {
     Copy(Arc<Entry>, Origin),
     /// A page of a list that was at hand, and its age.
     Page(Encodable, Duration),
-    /// A page of a list that was fetched for this request, and the room that it takes until it is sent.
-    FetchedPage(Encodable, Option<Held>),
+    /// A page of a list that was fetched for this request.
+    FetchedPage {
+        page: Encodable,
+        /// Whether it was kept for others.
+        kept: bool,
+        /// The room that it takes until it is sent.
+        held: Option<Held>,
+    },
     /// What became of each number of a refresh, in Telnyx's bytes or in the gateway's.
     Results {
         /// Its status.
@@ -146,7 +152,7 @@ impl Answer {
         let mut response = match self.content {
             Content::Copy(entry, origin) => copy(&entry, origin, request, now),
             Content::Page(page, age) => aged(encoded(&page, None, request), Some(age)),
-            Content::FetchedPage(page, held) => encoded(&page, held, request),
+            Content::FetchedPage { page, held, .. } => encoded(&page, held, request),
             Content::Results { status, body, .. } => json(status, body),
             Content::Relay(relay) => passed_on(&relay),
             Content::Passed(relay, _) => passed_on(&relay),
@@ -180,7 +186,7 @@ impl Answer {
             Content::Streamed(_) => None,
             Content::Copy(_, Origin::Passing(_)) => Some(HeaderValue::from_static("no-store")),
             Content::Copy(entry, _) if self.decision.stands() => Some(kept(entry)),
-            Content::Copy(..) | Content::Page(..) | Content::FetchedPage(..) => Some(HeaderValue::from_static("private, no-cache")),
+            Content::Copy(..) | Content::Page(..) | Content::FetchedPage { .. } => Some(HeaderValue::from_static("private, no-cache")),
             _ => Some(HeaderValue::from_static("no-store")),
         }
     }
@@ -196,7 +202,7 @@ impl Answer {
             Content::Copy(entry, Origin::Passing(why)) => format!("fwd={}; fwd-status={}; {detail}", why.as_str(), entry.status().as_u16()),
             Content::Copy(_, Origin::Collapsed) => format!("fwd=miss; collapsed; {detail}"),
             Content::Page(..) => format!("hit; {detail}"),
-            Content::FetchedPage(..) => format!("fwd=miss; stored; {detail}"),
+            Content::FetchedPage { kept, .. } => format!("fwd=miss; {}{detail}", if *kept { "stored; " } else { "" }),
             Content::Relay(relay) => format!("fwd=miss; fwd-status={}; {detail}", relay.status.as_u16()),
             Content::Passed(relay, why) => format!("fwd={}; fwd-status={}; {detail}", why.as_str(), relay.status.as_u16()),
             Content::Streamed(response) => format!("fwd={}; fwd-status={}; {detail}", Forward::Bypass.as_str(), response.status().as_u16()),
@@ -215,10 +221,10 @@ impl Gateway {
     pub(super) fn fitting(&self, answered: Refused<Answer>, method: &Method) -> Answer {
         let mut answer = answered.unwrap_or_else(|refusal| *refusal);
         let room = &self.0.room;
-        let is_read = matches!(*method, Method::GET | Method::HEAD);
-        let part = |bytes: usize| if is_read { room.take(bytes).ok_or_else(refusal::no_room) } else { Ok(room.take_anyway(bytes)) };
+        let is_for_nothing = matches!(*method, Method::GET | Method::HEAD) && answer.bill == Bill::NOTHING;
+        let part = |bytes: usize| if is_for_nothing { room.take(bytes).ok_or_else(refusal::no_room) } else { Ok(room.take_anyway(bytes)) };
         let fitted = match &mut answer.content {
-            Content::FetchedPage(page, held) => part(page.plain().len()).map(|part| *held = Some(part)),
+            Content::FetchedPage { page, held, .. } => part(page.plain().len()).map(|part| *held = Some(part)),
             Content::Results { body, .. } | Content::Passed(Relay { body, .. }, _) => {
                 part(body.len()).map(|part| *body = part.around(std::mem::take(body)))
             }

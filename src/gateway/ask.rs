@@ -103,8 +103,14 @@ fn check_type(head: &Parts, parameter: &'static str) -> Refused<()> {
 }
 
 /// The object in the body of a write, or that there is no body. It is sent as it was read here, so that what was checked is what
-/// Telnyx gets; an enterprise in it is the one in the path.
+/// Telnyx gets; an enterprise in it is the one in the path. It sets no schedule: what that sets off is counted where one is set.
 pub(super) fn object(head: &Parts, body: &[u8], enterprise: Option<EnterpriseId>) -> Refused<Option<Map<String, Value>>> {
+    let object = object_about(head, body, enterprise)?;
+    object.iter().flatten().try_for_each(|(name, value)| check_unscheduled(name, value))?;
+    Ok(object)
+}
+
+fn object_about(head: &Parts, body: &[u8], enterprise: Option<EnterpriseId>) -> Refused<Option<Map<String, Value>>> {
     if body.is_empty() {
         return Ok(None);
     }
@@ -134,15 +140,34 @@ pub(super) fn frequency(head: &Parts, body: &[u8]) -> Refused<CheckFrequency> {
     check_frequency(&change.check_frequency)
 }
 
-/// What enabling takes: a letter of authorisation, and a schedule or none. All else in the body is Telnyx's to judge.
-pub(super) fn enabling(object: &Map<String, Value>) -> Refused<()> {
+/// What enabling takes: a letter of authorisation, and a schedule or none, of which a new enterprise without numbers has no runs. All else
+/// in the body is Telnyx's to judge.
+pub(super) fn enabling(head: &Parts, body: &[u8], enterprise: EnterpriseId) -> Refused<Map<String, Value>> {
+    let object = object_about(head, body, Some(enterprise))?.unwrap_or_default();
     if !matches!(object.get("loa_document_id"), Some(Value::String(id)) if !id.is_empty()) {
         return Err(bad_parameter("loa_document_id", "the body names the letter of authorisation: {\"loa_document_id\": \"…\"}"));
     }
-    object.get(CHECK_FREQUENCY).map_or(Ok(()), |frequency| check_frequency(frequency).map(drop))
+    for (name, value) in &object {
+        if name == CHECK_FREQUENCY { check_frequency(value).map(drop) } else { check_unscheduled(name, value) }?;
+    }
+    Ok(object)
 }
 
 const CHECK_FREQUENCY: &str = "check_frequency";
+
+/// Refuses a schedule, at any depth and in any case.
+fn check_unscheduled(name: &str, value: &Value) -> Refused<()> {
+    if json::folded(name) == CHECK_FREQUENCY {
+        let detail =
+            "how often Telnyx checks all numbers is set by PATCH …/reputation/frequency, where it is counted, and by no other request";
+        return Err(bad_parameter(CHECK_FREQUENCY, detail));
+    }
+    match value {
+        Value::Object(object) => object.iter().try_for_each(|(name, value)| check_unscheduled(name, value)),
+        Value::Array(list) => list.iter().try_for_each(|value| check_unscheduled("", value)),
+        _ => Ok(()),
+    }
+}
 
 fn check_frequency(value: &Value) -> Refused<CheckFrequency> {
     let named = value.as_str().and_then(|text| text.parse().ok());

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use http::header::{CONTENT_LENGTH, EXPECT, HeaderValue, RETRY_AFTER, TRAILER};
+use http::header::{CONTENT_LENGTH, EXPECT, HeaderValue, RETRY_AFTER, TRAILER, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
@@ -92,9 +92,10 @@ impl Gateway {
     /// Sends the request, and brings the head of its answer.
     async fn exchange(&self, carried: Carried, head: &Parts, body: Body, flow: &Arc<Flow>, visit: &mut Visit) -> Refused<Stream> {
         let context = self.context(&carried.identity, None, visit)?;
+        let target = self.0.upstream.target(&carried.path_and_query).ok_or_else(refusal::target_too_long)?;
         let passage = Passage {
             method: head.method.clone(),
-            path_and_query: carried.path_and_query,
+            target,
             fields: fields::end_to_end(&head.headers, Way::Up),
             takes_trailers: fields::takes_trailers(&head.headers),
             body,
@@ -119,8 +120,9 @@ impl Gateway {
     }
 
     async fn stream(&self, passage: Passage, context: &Context, flow: &Flow) -> Result<Stream, NoStream> {
-        let is_read = matches!(passage.method, Method::GET | Method::HEAD);
-        let errand = if is_read { Errand::Free } else { Errand::Billable };
+        // A body takes as long as its client likes, and nobody else is let through before a trial has ended.
+        let is_bare_read = matches!(passage.method, Method::GET | Method::HEAD) && passage.body.is_end_stream();
+        let errand = if is_bare_read { Errand::Free } else { Errand::Billable };
         let place = self.0.upstream.stream_place(errand).await.map_err(NoStream::NotSent)?;
         flow.moved();
         self.0.upstream.stream(place, passage, context, flow.stalls(self.0.rules.stall_timeout)).await
@@ -132,7 +134,9 @@ impl Gateway {
         let Stream { response, permit } = stream;
         let (parts, incoming) = response.into_parts();
         let mut headers = fields::end_to_end(&parts.headers, Way::Down);
-        if let Some(length) = parts.headers.get(CONTENT_LENGTH).filter(|_| !headers.contains_key(TRAILER)) {
+        // RFC 9112, 6.3: a length beside chunks says nothing, and is not passed on.
+        let is_chunked = headers.contains_key(TRAILER) || parts.headers.contains_key(TRANSFER_ENCODING);
+        if let Some(length) = parts.headers.get(CONTENT_LENGTH).filter(|_| !is_chunked) {
             headers.insert(CONTENT_LENGTH, length.clone());
         }
         let reset = upstream::reset(&parts.headers).filter(|_| parts.status == StatusCode::TOO_MANY_REQUESTS);

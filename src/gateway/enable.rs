@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::request::Parts;
 use http::{Method, StatusCode};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tokio::time::timeout;
 
 use super::Gateway;
@@ -69,8 +69,7 @@ impl Gateway {
         if !identity.caller.may(Permission::Enable) {
             return Err(refusal::no_permission(Permission::Enable));
         }
-        let object: Map<String, Value> = ask::object(head, body, Some(enterprise))?.unwrap_or_default();
-        ask::enabling(&object)?;
+        let object = ask::enabling(head, body, enterprise)?;
         let call = Single {
             caller: identity.caller.clone(),
             context: self.context(identity, Some(enterprise), visit)?,
@@ -83,7 +82,7 @@ impl Gateway {
         };
         let price = call.price;
         let wish = Wish { identity: identity.clone(), retry: wishes.retry, call };
-        let lead = self.alone((identity.partition, enterprise), visit).await;
+        let lead = self.alone((identity.partition, enterprise), visit).await?;
         let gateway = self.clone();
         let enabling = self.0.tasks.spawn(async move {
             let answer = gateway.enable_once(&wish).await;

@@ -68,7 +68,7 @@ impl Gateway {
         let message = json!({ "check_frequency": frequency.as_str() }).to_string();
         let message = Message::new(Method::PATCH, path(route, Some(enterprise))?, message);
         let change = Change { identity: identity.clone(), enterprise, frequency, context, message };
-        let lead = self.alone((identity.partition, enterprise), visit).await;
+        let lead = self.alone((identity.partition, enterprise), visit).await?;
         let gateway = self.clone();
         let changing = self.0.tasks.spawn(async move {
             let answer = gateway.change(change).await;

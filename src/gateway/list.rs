@@ -43,14 +43,15 @@ impl Gateway {
         let answer = asked.map_err(|failure| refusal::failed(&failure))?;
         let own = |items: &Vec<Item>| items.iter().all(|item| item.record.enterprise_id == enterprise);
         let Some(items) = record::list(&answer.body).ok().filter(own) else { return Err(refusal::failed(&Failure::Invalid)) };
-        if !wishes.no_store {
+        let kept = !wishes.no_store;
+        if kept {
             self.harvest(partition, &answer, items, begun);
         }
         let page = Encodable::from(answer.body);
-        if !wishes.no_store {
+        if kept {
             self.0.lists.store(key, page.clone(), begun, self.0.clock.elapsed());
         }
-        Ok(Answer::free(Decision::Passed, Content::FetchedPage(page, None)))
+        Ok(Answer::free(Decision::Passed, Content::FetchedPage { page, kept, held: None }))
     }
 
     /// Feeds the numbers' own copies. A null is left out: whether it may be served depends on what was paid for it.

@@ -72,6 +72,13 @@ pub(super) fn check_head(head: &Parts, limit: usize) -> Refused<()> {
     Err(refusal(Decision::BadRequest, problem.never_retried()))
 }
 
+/// What came raw is escaped on its way up, and may be three times as long then.
+pub(super) fn target_too_long() -> Box<Answer> {
+    let detail = "the request's target is longer than a URL can be once each of its characters is escaped that has to be";
+    let problem = Problem::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "header_too_large", "Request Header Fields Too Large", detail);
+    refusal(Decision::BadRequest, problem.never_retried())
+}
+
 /// No operation that is carried takes a body with GET, HEAD or DELETE, and two readers might disagree on what it means. With
 /// `Transfer-Encoding` they might disagree even on where an empty one ends.
 pub(super) fn check_body(head: &Parts, length: usize) -> Refused<()> {

@@ -18,18 +18,21 @@ use super::failure::{Failure, relay};
 use super::frequency::Counted;
 use super::pass::tells_of;
 use super::refusal;
+use super::retrieve::MOST_ROUNDS;
 use super::visit::Visit;
+use super::wait::Unmet;
 use crate::auth::Caller;
 use crate::flight::{Flights, Lead, Seat};
 use crate::policy::budget::Charge;
 use crate::policy::decision::Decision;
+use crate::policy::enable::Fate;
 use crate::policy::entitlement::Partition;
 use crate::policy::evidence::{Billing, judge_one};
 use crate::policy::money::Usd;
 use crate::policy::pricing::Billable;
 use crate::spend::{HoldId, HoldRefused};
 use crate::telnyx::{EnterpriseId, Operation, PhoneNumber};
-use crate::upstream::{self, Context, Message, Outcome};
+use crate::upstream::{self, Context, Message, NotSent, Outcome};
 
 /// Whose enterprise.
 pub(super) type Whose = (Partition, EnterpriseId);
@@ -60,9 +63,22 @@ impl Monitoring {
         self.aloft.follow(whose).is_some()
     }
 
-    /// What was paid for this enterprise's monitoring tells nothing any more.
+    /// It may be disabled now: no look tells any more whether a call of unknown outcome enabled it. So nothing is taken back of that call,
+    /// which bars the next one as before.
+    pub(super) fn doubt(&self, whose: &Whose) {
+        if let Some(last) = self.enablings.get(whose).filter(|last| last.fate == Fate::Unknown) {
+            self.enablings.insert(*whose, Enabling { fate: Fate::Counted, ..last });
+        }
+    }
+
+    /// It may have been disabled: what was paid for it is over. Under forwarded credentials another of the account's may have enabled it.
     pub(super) fn forget(&self, whose: &Whose) {
-        self.enablings.invalidate(whose);
+        for (other, _) in self.enablings.iter().filter(|(other, _)| other.1 == whose.1) {
+            self.doubt(&other);
+        }
+        if self.enablings.get(whose).is_some_and(|last| last.fate == Fate::Paid) {
+            self.enablings.invalidate(whose);
+        }
         self.schedules.invalidate(whose);
     }
 }
@@ -92,15 +108,19 @@ pub(super) struct Bought {
 }
 
 impl Gateway {
-    /// Waits until nobody else makes such a call for this enterprise.
-    pub(super) async fn alone(&self, whose: Whose, visit: &mut Visit) -> Lead<Whose, ()> {
-        loop {
+    /// Waits until nobody else makes such a call for this enterprise, but for no longer than reads wait: it has sent nothing.
+    pub(super) async fn alone(&self, whose: Whose, visit: &mut Visit) -> Refused<Lead<Whose, ()>> {
+        for _ in 0..MOST_ROUNDS {
             match self.0.monitoring.aloft.board(&whose) {
-                Seat::Lead(lead) => return lead,
-                // Whatever became of it.
-                Seat::Follow(flight) => drop(visit.waiting_for(flight.landed()).await),
+                Seat::Lead(lead) => return Ok(lead),
+                Seat::Follow(flight) => match visit.waiting_for(self.wait(flight)).await {
+                    // Whatever became of it.
+                    Ok(()) | Err(Unmet::Crashed) => {}
+                    Err(why) => return Err(refusal::failed(&why.into())),
+                },
             }
         }
+        Err(refusal::failed(&Failure::NotSent(NotSent::Crowded)))
     }
 
     /// Buys it. `sending` is told of the hold right before the call leaves.

@@ -82,6 +82,10 @@ impl Gateway {
         context: &Context,
     ) -> Result<crate::upstream::Answer, Failure> {
         let began = self.0.clock.elapsed();
+        if let (Untrue::Enterprise, Some(enterprise)) = (untrue(about.operation, message.is_delete()), about.enterprise) {
+            // It is carried out before its answer is here.
+            self.0.monitoring.doubt(&(identity.partition, enterprise));
+        }
         let turn = self.0.upstream.place(Errand::Billable, &context.credential).await;
         let outcome = self.send(turn, message, context).await;
         let (result, changed) = match &outcome {
@@ -110,7 +114,6 @@ impl Gateway {
                 self.0.lists.outdate(partition, enterprise, now);
                 self.forget_sole(partition, enterprise);
                 if about.operation != Operation::Enable {
-                    // What was paid for it is over, and so is what a look could still tell of it.
                     self.0.monitoring.forget(&(partition, enterprise));
                 }
             }

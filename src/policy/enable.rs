@@ -23,7 +23,8 @@ pub enum Fate {
     Paid,
     /// Nobody knows whether it was billed.
     Unknown,
-    /// The same of a call of a former run: its age is known by the wall clock only, so nothing is taken back of it.
+    /// The same, and nothing is taken back of it: of a former run's its age is known by the wall clock only, and where monitoring may have
+    /// been disabled since, a look does not tell.
     Counted,
 }
 

@@ -293,7 +293,7 @@ impl Client {
     fn request(&self, message: &Message, context: &Context) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(message.body.clone()));
         *request.method_mut() = message.method.clone();
-        *request.uri_mut() = self.base.join(&message.path_and_query);
+        *request.uri_mut() = self.base.join(&message.path_and_query).expect("paths are built from encoded parts, all of them short");
         let headers = request.headers_mut();
         if !message.body.is_empty() {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -362,11 +362,12 @@ async fn read(response: Response<Incoming>, elapsed: Duration) -> Outcome {
 }
 
 impl BaseUrl {
-    fn join(&self, path_and_query: &str) -> Uri {
-        let whole: PathAndQuery = format!("{}{path_and_query}", self.prefix()).parse().expect("paths are built from encoded parts");
+    /// None, if it is longer than a URI can be.
+    fn join(&self, path_and_query: &str) -> Option<Uri> {
+        let whole: PathAndQuery = format!("{}{path_and_query}", self.prefix()).parse().ok()?;
         let mut parts = self.uri().clone().into_parts();
         parts.path_and_query = Some(whole);
-        Uri::from_parts(parts).expect("a base URL has a scheme and an authority")
+        Some(Uri::from_parts(parts).expect("a base URL has a scheme and an authority"))
     }
 }
 

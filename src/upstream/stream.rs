@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, CONNECTION, HeaderValue, TE, VIA};
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, Uri};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::rt::TokioExecutor;
@@ -34,8 +34,8 @@ pub struct StreamPlace {
 pub struct Passage {
     /// What is to be done.
     pub method: Method,
-    /// Below the base URL, with the query, both encoded.
-    pub path_and_query: String,
+    /// Of which resource, by [`Client::target`].
+    pub target: Uri,
     /// Its fields.
     pub fields: HeaderMap,
     /// Whether trailers of the answer are taken.
@@ -74,6 +74,12 @@ pub(super) fn pool(connector: Connector, max_streams: usize) -> HyperClient<Conn
 }
 
 impl Client {
+    /// What lies at this path and query below the base URL, both encoded. None, if that is longer than a URI can be: what came raw may be
+    /// three times as long by now.
+    pub fn target(&self, path_and_query: &str) -> Option<Uri> {
+        self.base.join(path_and_query)
+    }
+
     /// Takes a place among the streams, and waits for its turn in the rate. Telnyx's rate limits for the reputation API, learnt from its
     /// answers, are not those of other paths.
     pub async fn stream_place(&self, errand: Errand) -> Result<StreamPlace, NotSent> {
@@ -96,7 +102,7 @@ impl Client {
         context: &Context,
         stalls: impl Future<Output = ()>,
     ) -> Result<Stream, NoStream> {
-        let mut request = self.streamed(passage, context);
+        let mut request = streamed(passage, context);
         let connection = capture_connection(&mut request);
         let ended = tokio::select! {
             answered = self.streaming.request(request) => answered.map_err(Ended::Broken),
@@ -120,30 +126,23 @@ impl Client {
         }
         Err(lost)
     }
-
-    fn streamed(&self, passage: Passage, context: &Context) -> Request<Body> {
-        let mut request = Request::new(passage.body);
-        *request.method_mut() = passage.method;
-        *request.uri_mut() = self.base.join(&passage.path_and_query);
-        let headers = request.headers_mut();
-        *headers = passage.fields;
-        headers.insert(AUTHORIZATION, context.credential.value().clone());
-        headers.append(VIA, HeaderValue::from_static("1.1 reputation-gateway"));
-        headers.insert(REQUEST_ID, context.request_id.clone());
-        if let Some(traceparent) = &context.traceparent {
-            headers.insert(TRACEPARENT, traceparent.clone());
-        }
-        if passage.takes_trailers {
-            headers.insert(TE, HeaderValue::from_static("trailers"));
-            headers.insert(CONNECTION, HeaderValue::from_static("te"));
-        }
-        request
-    }
 }
 
-impl Stream {
-    /// Whether the answer leaves HTTP, which was not asked for.
-    pub fn is_upgrade(&self) -> bool {
-        self.response.status() == StatusCode::SWITCHING_PROTOCOLS
+fn streamed(passage: Passage, context: &Context) -> Request<Body> {
+    let mut request = Request::new(passage.body);
+    *request.method_mut() = passage.method;
+    *request.uri_mut() = passage.target;
+    let headers = request.headers_mut();
+    *headers = passage.fields;
+    headers.insert(AUTHORIZATION, context.credential.value().clone());
+    headers.append(VIA, HeaderValue::from_static("1.1 reputation-gateway"));
+    headers.insert(REQUEST_ID, context.request_id.clone());
+    if let Some(traceparent) = &context.traceparent {
+        headers.insert(TRACEPARENT, traceparent.clone());
     }
+    if passage.takes_trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+        headers.insert(CONNECTION, HeaderValue::from_static("te"));
+    }
+    request
 }

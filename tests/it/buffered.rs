@@ -98,6 +98,26 @@ async fn an_answer_that_was_read_for_nothing_and_does_not_fit_is_refused() {
 }
 
 #[tokio::test]
+async fn a_read_that_was_paid_for_is_given_whatever_there_is_room_for() {
+    let priced = |config: &mut Config| {
+        narrow(ROOM)(config);
+        config.auth.allow.push(Permission::Ownership);
+        config.prices.unpublished = Some("0.25".parse().expect("an amount"));
+    };
+    let world = World::gated(BUDGET, priced).await;
+    world.gate.close();
+    let paid = tokio::spawn(world.ask(&format!("/v2/enterprises/{ENTERPRISE}/reputation/numbers/{STORED}/ownership")).send());
+    world.reached(1).await;
+    let slow = uploading(&world, ROOM - 1).await;
+    buffered(&world, ROOM - 1).await;
+    world.gate.open();
+    let answer = paid.await.expect("nothing panics");
+    assert_eq!((answer.outcome(), answer.header("x-gateway-cost-usd")), ((200, "billed"), "0.25"));
+    drop(slow);
+    buffered(&world, 0).await;
+}
+
+#[tokio::test]
 async fn an_answer_that_was_paid_for_is_given_whatever_there_is_room_for() {
     let world = World::gated(BUDGET, narrow(ROOM)).await;
     world.gate.close();

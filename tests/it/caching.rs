@@ -72,7 +72,8 @@ async fn rfc_9111_5_2_1_5_no_store_keeps_nothing_that_was_had_for_nothing() {
         assert_eq!(asking(&world, number, "only-if-cached").await.outcome(), (504, "not_in_cache"), "{number}");
     }
     let page = || world.ask("/reputation/numbers?page[size]=3");
-    page().header("cache-control", "no-store").send().await;
+    let passing = page().header("cache-control", "no-store").send().await;
+    assert_eq!(passing.header("cache-status"), "reputation-gateway; fwd=miss; detail=passed");
     assert_eq!(page().header("cache-control", "only-if-cached").send().await.outcome(), (504, "not_in_cache"));
     assert_eq!(world.charged(), "0.00");
     assert_eq!(asking(&world, UNCHECKED, "no-store").await.outcome(), (200, "first_touch"));

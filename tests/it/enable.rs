@@ -240,6 +240,55 @@ async fn what_was_bought_may_be_missing_from_a_read_right_after_it_and_is_not_bo
     assert_eq!((world.enable().await.outcome(), world.bought(), world.ends().1), ((201, "billed"), (3, 3), 300_000_000));
 }
 
+/// A call that was carried out and whose answer was lost, as was the look after it.
+async fn lose(world: &World, key: &str) {
+    world.fault(Fault::new(Kind::ResetAfterBilling).method(&Method::POST));
+    world.fault(Fault::new(Kind::Latency).delay(Duration::ZERO).method(&Method::GET));
+    world.fault(Fault::new(Kind::Status).method(&Method::GET));
+    assert_eq!(world.enabling(LETTER).key(key).send().await.outcome(), (504, "outcome_unknown"));
+    assert_eq!(world.bought(), (1, 1));
+}
+
+#[tokio::test]
+async fn nothing_is_taken_back_of_what_may_have_been_disabled_meanwhile() {
+    // By another key of the account, whose part of the memory is another.
+    let forwarded = |config: &mut Config| {
+        open(config);
+        config.auth.mode = reputation_gateway::auth::Mode::Forward;
+    };
+    let world = World::with(BUDGET, forwarded).await;
+    world.disable().await;
+    lose(&world, "KEY-A").await;
+    assert_eq!(world.ask(&path()).method(Method::DELETE).key("KEY-B").send().await.status, 204);
+    world.turn(EFFECT);
+    assert_eq!(world.enabling(LETTER).key("KEY-A").send().await.outcome(), (201, "billed"));
+    assert_eq!((world.charged().as_str(), world.ends().1), ("200.00", 200_000_000));
+
+    // By a call that is not answered yet.
+    let world = World::disabled(BUDGET).await;
+    lose(&world, "mine").await;
+    world.fault(Fault::new(Kind::Latency).delay(Duration::from_secs(3)).method(&Method::DELETE));
+    let seen = world.sent();
+    let disabling = tokio::spawn(world.ask(&path()).method(Method::DELETE).send());
+    world.reached(seen + 1).await;
+    world.turn(EFFECT);
+    assert_eq!(world.enable().await.outcome(), (201, "billed"));
+    assert_eq!((world.charged().as_str(), world.ends().1), ("200.00", 200_000_000));
+    disabling.abort();
+}
+
+#[tokio::test]
+async fn a_lost_call_bars_another_one_also_after_monitoring_was_disabled() {
+    let world = World::disabled(BUDGET).await;
+    world.fault(Fault::new(Kind::Reset).method(&Method::POST));
+    assert_eq!(world.enable().await.outcome(), (504, "outcome_unknown"));
+    assert_eq!(world.ask(&path()).method(Method::DELETE).send().await.status, 404, "not enabled, or not yet");
+    assert_eq!((world.enable().await.outcome(), world.bought()), ((504, "outcome_unknown"), (1, 0)), "it may still take effect");
+    world.turn(EFFECT);
+    assert_eq!(world.enable().await.outcome(), (201, "billed"));
+    assert_eq!((world.bought(), world.ends().1), ((2, 1), 200_000_000));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fifty_callers_enable_it_once() {
     for kind in [Kind::Latency, Kind::ResetAfterBilling] {
@@ -267,6 +316,23 @@ async fn the_hold_stands_before_the_call_leaves_and_who_leaves_does_not_cancel_i
         tokio::task::yield_now().await;
     }
     assert_eq!(world.enable().await.outcome(), (409, "bad_request"));
+}
+
+#[tokio::test]
+async fn who_waits_for_others_calls_does_not_wait_for_ever() {
+    let world = World::gated(BUDGET, open).await;
+    world.gate.close();
+    let first = tokio::spawn(world.enabling(LETTER).send());
+    world.reached(1).await;
+    let second = tokio::spawn(world.enabling(LETTER).send());
+    let waiting = async { while world.metric("reputation_gateway_reads_waiting").await != "1" {} };
+    tokio::time::timeout(Duration::from_secs(10), waiting).await.expect("soon");
+    world.turn(Duration::from_mins(10));
+    let late = tokio::time::timeout(Duration::from_secs(10), second).await.expect("soon").expect("nothing panics");
+    assert_eq!((late.outcome(), late.code().as_str()), ((504, "upstream_error"), "upstream_timeout"));
+    world.gate.open();
+    assert_eq!(first.await.expect("nothing panics").outcome(), (409, "bad_request"));
+    assert_eq!(world.sent(), 1, "who gave up sent nothing");
 }
 
 #[tokio::test]

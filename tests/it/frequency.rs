@@ -68,6 +68,33 @@ async fn a_schedule_is_counted_as_the_month_that_it_would_cost() {
 }
 
 #[tokio::test]
+async fn a_schedule_is_set_nowhere_but_where_it_is_counted() {
+    let everything = |config: &mut Config| {
+        config.auth.allow = vec![Permission::Enable, Permission::Enterprises, Permission::Ownership, Permission::Remediation];
+        config.prices.unpublished = Some(reputation_gateway::policy::money::Usd::ZERO);
+    };
+    let world = World::with(MUCH, everything).await;
+    let of = |rest: &str| format!("/v2/enterprises/{ENTERPRISE}{rest}");
+    for (method, path, member) in [
+        (Method::PATCH, of("/reputation/loa"), r#""loa_document_id":"doc-1""#),
+        (Method::POST, of("/reputation/loa"), r#""a":1"#),
+        (Method::PATCH, of("/reputation/webhook"), r#""webhook_url":"https://hooks.example.com/""#),
+        (Method::POST, of("/reputation/external_verification"), r#""document_ids":["doc-1"]"#),
+        (Method::POST, of("/reputation/remediation"), r#""phone_numbers":["+12025550000"],"call_purpose":"a""#),
+        (Method::PUT, of(""), r#""legal_name":"a""#),
+        (Method::POST, "/v2/enterprises".to_owned(), r#""legal_name":"a""#),
+    ] {
+        for schedule in [r#""check_frequency":"daily""#, r#""Check_Frequency":"daily""#, r#""x":[{"check_frequency":"daily"}]"#] {
+            let ask = world.ask(&path).method(method.clone()).header("content-type", "application/json");
+            let refused = ask.body(format!("{{{member},{schedule}}}")).send().await;
+            assert_eq!((refused.outcome(), refused.code().as_str()), ((400, "bad_request"), "10015"), "{method} {path} {schedule}");
+            assert!(refused.text().contains("PATCH …/reputation/frequency"), "{}", refused.text());
+        }
+    }
+    assert_eq!(world.sent(), 0);
+}
+
+#[tokio::test]
 async fn a_schedule_that_costs_nothing_needs_no_budget() {
     let world = World::with("", open).await;
     let never = world.schedule("never").await;

@@ -1,6 +1,7 @@
 //! What must hold for the project as a whole, in one binary.
 
 mod account;
+mod answers;
 mod associate;
 mod attacks;
 mod budgets;
