@@ -7,7 +7,8 @@ use reputation_gateway::config::Config;
 pub(crate) const OTHER: &str = "11111111-2222-4333-8444-555555555555";
 
 /// All that a caller may be allowed.
-pub(crate) const ALL: &str = r#"allow = ["fresh", "refresh", "associate", "remediation", "enable", "frequency", "enterprises"]"#;
+pub(crate) const ALL: &str =
+    r#"allow = ["fresh", "refresh", "associate", "remediation", "enable", "frequency", "ownership", "enterprises"]"#;
 
 /// A caller whose key is `key-of-` and its name.
 pub(crate) fn caller(name: &str, settings: &str) -> String {

@@ -2,7 +2,7 @@
 
 use http::Method;
 
-use super::{ACCOUNT, Case, Marks, OWN, SCOPED, Told, told};
+use super::{ACCOUNT, Case, Marks, OPENED, OWN, SCOPED, Told, told};
 use crate::harness::callers::{ALL, OTHER, caller, keys};
 use crate::harness::{BUDGET, ENTERPRISE, STORED, World};
 
@@ -23,10 +23,11 @@ pub(super) fn callers() -> String {
     let (one, two) = (format!("\"{ENTERPRISE}\""), format!("\"{OTHER}\""));
     [
         BUDGET.to_owned(),
+        OPENED.to_owned(),
         caller("one", &sees(&one, ALL)),
         caller("two", &sees(&two, ALL)),
         caller("both", &sees(&format!("{one}, {two}"), ALL)),
-        caller("reader", &sees(&one, "")),
+        caller("reader", &sees(&one, "allow = [\"ownership\"]")),
     ]
     .concat()
 }
