@@ -13,10 +13,12 @@ mod enable;
 mod enterprise;
 mod failure;
 mod frequency;
+mod inspect;
 mod list;
 mod look;
 mod pass;
 mod purchase;
+mod purge;
 mod refresh;
 mod refusal;
 mod remediate;
@@ -40,6 +42,8 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 pub use build::BuildError;
+pub use inspect::Known;
+pub use purge::{Purge, Purged};
 
 use crate::auth::{Auth, Identity, Permission};
 use crate::cache::{Cache, Key, Lists, PaidCalls};

@@ -187,8 +187,8 @@ impl Gateway {
                 let entry = look.entry().expect("decide serves what is there");
                 let forward = if course.copy.is_some() { Forward::Stale } else { Forward::Miss };
                 let kept = !ask.want.no_store && (entry.kind != Kind::Null || keeps_null(&course.facts, &self.0.rules.policy));
-                if let (true, Look::Found(null, begun)) = (kept && entry.kind == Kind::Null, &**look) {
-                    self.0.cache.keep(ask.key, null, *begun);
+                if kept && entry.kind == Kind::Null {
+                    self.0.cache.keep(ask.key, entry);
                 }
                 Content::Copy(entry.clone(), if kept { Origin::Fetched(forward) } else { Origin::Passing(forward) })
             }

@@ -23,6 +23,7 @@ mod kills;
 mod ledger;
 mod paths;
 mod process;
+mod purge;
 mod reads;
 mod refresh;
 mod remediation;

@@ -182,6 +182,11 @@ fn what_may_have_been_renewed_is_looked_for_and_its_copy_only_stands_in() {
     let young = outdated(MINUTE).map(|copy| Copy { data_age: Some(MINUTE), ..copy });
     let paid = Facts { copy: young, paid_ago: Some(MINUTE), ..fresh() };
     assert_eq!(decided(paid), Action::Probe, "what was paid for is newer than the copy");
+    let unpaid = Facts { copy: young, ..fresh() };
+    assert_eq!(decided(unpaid), Action::Probe, "what is stored may be as young still");
+    let still = |age| decided(Facts { probe: Some(Probe::Data(Some(age))), ..unpaid });
+    assert_eq!(still(MINUTE), Action::Serve(Decision::Cooldown, Source::Probe));
+    assert_eq!(still(HOUR), Action::Buy(Billable::Fresh));
     let only_cached = Facts { want: Want { only_if_cached: true, ..plain().want }, copy: young, ..plain() };
     assert_eq!(decided(only_cached), Action::Refuse(Reason::NotInCache));
 }
