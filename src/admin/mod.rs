@@ -2,6 +2,7 @@
 
 mod cache;
 mod control;
+mod explain;
 mod ledger;
 
 use std::borrow::Cow;
@@ -93,11 +94,12 @@ impl Admin {
                 Ok(json(StatusCode::OK, &control::switch(gateway, &act(&head.headers, body).await?).await?))
             }
             (&Method::POST, "purge", _) => Ok(json(StatusCode::OK, &cache::purge(gateway, &act(&head.headers, body).await?).await?)),
+            (&Method::GET | &Method::HEAD, "explain", _) => Ok(json(StatusCode::OK, &explain::explain(gateway, &head.uri)?)),
             (&Method::GET | &Method::HEAD, _, _) if is_copy(resource) => Ok(json(StatusCode::OK, &cache::inspect(gateway, &head.uri)?)),
             (&Method::POST, _, Some(budget)) => {
                 Ok(json(StatusCode::CREATED, &control::raise(gateway, budget, &act(&head.headers, body).await?).await?))
             }
-            (_, "budgets" | "ledger" | "ledger.csv", _) => Err(method_not_allowed("GET")),
+            (_, "budgets" | "explain" | "ledger" | "ledger.csv", _) => Err(method_not_allowed("GET")),
             (_, "kill-switch", _) => Err(method_not_allowed("GET and POST")),
             (_, "purge", _) | (_, _, Some(_)) => Err(method_not_allowed("POST")),
             _ if is_copy(resource) => Err(method_not_allowed("GET")),
@@ -195,7 +197,7 @@ fn problem(status: StatusCode, code: &'static str, detail: impl Into<String>) ->
 }
 
 fn not_found() -> Box<Problem> {
-    let detail = "here are /livez, /readyz, /metrics, and under /admin/v1: budgets, budgets/{name}/overrides, cache/{enterprise}/{number}, kill-switch, ledger, ledger.csv, purge";
+    let detail = "here are /livez, /readyz, /metrics, and under /admin/v1: budgets, budgets/{name}/overrides, cache/{enterprise}/{number}, explain, kill-switch, ledger, ledger.csv, purge";
     problem(StatusCode::NOT_FOUND, "not_found", detail)
 }
 

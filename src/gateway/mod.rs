@@ -11,6 +11,7 @@ mod carry;
 mod charge;
 mod enable;
 mod enterprise;
+mod explain;
 mod failure;
 mod frequency;
 mod inspect;
@@ -42,6 +43,7 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 pub use build::BuildError;
+pub use explain::Unexplained;
 pub use inspect::Known;
 pub use purge::{Purge, Purged};
 

@@ -390,4 +390,4 @@ fn stands_in(copy: &Copy, policy: &Policy) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

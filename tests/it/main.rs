@@ -14,6 +14,7 @@ mod disk;
 mod docs;
 mod drain;
 mod enable;
+mod explain;
 mod faults;
 mod frequency;
 mod fresh;

@@ -141,7 +141,7 @@ async fn who_purges_has_the_token() {
 
 #[tokio::test]
 async fn a_purge_of_a_number_concerns_every_credentials_copy() {
-    let world = World::with(crate::harness::BUDGET, |config| config.auth.mode = reputation_gateway::auth::Mode::Forward).await;
+    let world = World::with(crate::harness::BUDGET, crate::harness::callers::forward).await;
     let read = |key: &str, field: &str| world.ask(&format!("/reputation/numbers/{STORED}")).key(key).header("cache-control", field).send();
     for key in ["one", "two"] {
         read(key, "").await;

@@ -7,7 +7,7 @@ use super::*;
 const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
 
-fn policy() -> Policy {
+pub(in crate::policy) fn policy() -> Policy {
     Policy {
         min_age: HOUR,
         unknown_window: 2 * MINUTE,
@@ -266,7 +266,7 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn any_facts()(
+    pub(in crate::policy) fn any_facts()(
         want in any_want(),
         flags in any::<[bool; 2]>(),
         copy in proptest::option::of(any_copy()),
