@@ -37,7 +37,7 @@ struct NewState {
 }
 
 /// Whoever holds the admin token, or reaches the listener.
-fn somebody() -> String {
+pub(super) fn somebody() -> String {
     "admin".to_owned()
 }
 
@@ -107,11 +107,11 @@ fn shown(budget: &BudgetStatus) -> Value {
     })
 }
 
-fn read<T: DeserializeOwned>(body: &[u8]) -> Refused<T> {
+pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Refused<T> {
     serde_json::from_slice(body).map_err(|error| bad(error.to_string()))
 }
 
-fn text(name: &str, text: &str) -> Refused<String> {
+pub(super) fn text(name: &str, text: &str) -> Refused<String> {
     let trimmed = text.trim();
     if trimmed.is_empty() || trimmed.len() > LONGEST_TEXT {
         return Err(bad(format!("{name} is a text of 1 to {LONGEST_TEXT} bytes: it is kept with the record")));
@@ -119,7 +119,7 @@ fn text(name: &str, text: &str) -> Refused<String> {
     Ok(trimmed.to_owned())
 }
 
-fn bad(detail: String) -> Box<Problem> {
+pub(super) fn bad(detail: String) -> Box<Problem> {
     problem(StatusCode::BAD_REQUEST, "bad_request", detail)
 }
 

@@ -1,6 +1,8 @@
-//! The operators' listener: health, metrics, where the budgets stand, and what may be done about it.
+//! The operators' listener: health, metrics, where the budgets stand, what is kept, and what may be done about it.
 
+mod cache;
 mod control;
+mod explain;
 mod ledger;
 
 use std::borrow::Cow;
@@ -91,12 +93,16 @@ impl Admin {
             (&Method::POST, "kill-switch", _) => {
                 Ok(json(StatusCode::OK, &control::switch(gateway, &act(&head.headers, body).await?).await?))
             }
+            (&Method::POST, "purge", _) => Ok(json(StatusCode::OK, &cache::purge(gateway, &act(&head.headers, body).await?).await?)),
+            (&Method::GET | &Method::HEAD, "explain", _) => Ok(json(StatusCode::OK, &explain::explain(gateway, &head.uri)?)),
+            (&Method::GET | &Method::HEAD, _, _) if is_copy(resource) => Ok(json(StatusCode::OK, &cache::inspect(gateway, &head.uri)?)),
             (&Method::POST, _, Some(budget)) => {
                 Ok(json(StatusCode::CREATED, &control::raise(gateway, budget, &act(&head.headers, body).await?).await?))
             }
-            (_, "budgets" | "ledger" | "ledger.csv", _) => Err(method_not_allowed("GET")),
+            (_, "budgets" | "explain" | "ledger" | "ledger.csv", _) => Err(method_not_allowed("GET")),
             (_, "kill-switch", _) => Err(method_not_allowed("GET and POST")),
-            (_, _, Some(_)) => Err(method_not_allowed("POST")),
+            (_, "purge", _) | (_, _, Some(_)) => Err(method_not_allowed("POST")),
+            _ if is_copy(resource) => Err(method_not_allowed("GET")),
             _ => Err(not_found()),
         }
     }
@@ -145,6 +151,11 @@ fn only_read(method: &Method, answer: impl FnOnce() -> Response<Body>) -> Refuse
     if matches!(*method, Method::GET | Method::HEAD) { Ok(answer()) } else { Err(method_not_allowed("GET")) }
 }
 
+/// Whether this is `cache/{enterprise}/{number}`.
+fn is_copy(resource: &str) -> bool {
+    resource.strip_prefix("cache/").is_some_and(|rest| rest.split('/').count() == 2)
+}
+
 /// The budget in `budgets/{name}/overrides`.
 fn budget_of(resource: &str) -> Option<String> {
     let name = resource.strip_prefix("budgets/")?.strip_suffix("/overrides")?;
@@ -186,8 +197,7 @@ fn problem(status: StatusCode, code: &'static str, detail: impl Into<String>) ->
 }
 
 fn not_found() -> Box<Problem> {
-    let detail =
-        "here are /livez, /readyz, /metrics, and under /admin/v1: budgets, budgets/{name}/overrides, kill-switch, ledger, ledger.csv";
+    let detail = "here are /livez, /readyz, /metrics, and under /admin/v1: budgets, budgets/{name}/overrides, cache/{enterprise}/{number}, explain, kill-switch, ledger, ledger.csv, purge";
     problem(StatusCode::NOT_FOUND, "not_found", detail)
 }
 

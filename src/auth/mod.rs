@@ -85,6 +85,17 @@ impl Auth {
         Self { mode: config.mode, callers: by_digest, anonymous: Arc::new(anonymous) }
     }
 
+    /// Whether each credential has a part of the cache of its own.
+    pub fn is_partitioned(&self) -> bool {
+        self.mode == Mode::Forward
+    }
+
+    /// The caller of this name; the one without a key only where there is such.
+    pub fn named(&self, name: &str) -> Option<Arc<Caller>> {
+        let anonymous = (self.mode != Mode::Keys && name == ANONYMOUS).then(|| Arc::clone(&self.anonymous));
+        self.callers.values().find(|caller| *caller.name == *name).cloned().or(anonymous)
+    }
+
     /// Identifies the caller of a request. In every mode a key that a configured caller holds makes the request that caller's.
     pub fn identify(&self, headers: &HeaderMap) -> Result<Identity, Unauthenticated> {
         let credential = bearer(headers);

@@ -37,6 +37,7 @@ pub struct Entry {
     pub last_modified: Option<HeaderValue>,
     refreshed_at: Option<Timestamp>,
     data_age: Option<Duration>,
+    begun: Duration,
     stored: Duration,
     lifetime: Duration,
     /// Whether something newer may be at Telnyx, so that this only stands in for what cannot be had.
@@ -59,11 +60,11 @@ impl Content {
 }
 
 impl Entry {
-    /// A copy of an answer that came at `stored` and is fresh for `lifetime`.
-    pub fn new(content: Content, stored: Duration, lifetime: Duration) -> Self {
+    /// A copy of an answer that was asked for at `begun`, came at `stored` and is fresh for `lifetime`.
+    pub fn new(content: Content, begun: Duration, stored: Duration, lifetime: Duration) -> Self {
         let Content { kind, body, refreshed_at, data_age } = content;
         let last_modified = refreshed_at.and_then(http_date);
-        Self { kind, etag: strong_etag(&body), last_modified, body, refreshed_at, data_age, stored, lifetime, outdated: false }
+        Self { kind, etag: strong_etag(&body), last_modified, body, refreshed_at, data_age, begun, stored, lifetime, outdated: false }
     }
 
     /// The same copy, not fresh any more.
@@ -92,9 +93,19 @@ impl Entry {
         now.saturating_sub(self.stored)
     }
 
-    /// When it came (monotonic).
-    pub(super) fn stored(&self) -> Duration {
-        self.stored
+    /// When it was asked for (monotonic): it tells nothing of what happened since.
+    pub(super) fn begun(&self) -> Duration {
+        self.begun
+    }
+
+    /// Whether it only stands in for what cannot be had.
+    pub fn is_outdated(&self) -> bool {
+        self.outdated
+    }
+
+    /// When Telnyx refreshed the data.
+    pub fn refreshed_at(&self) -> Option<Timestamp> {
+        self.refreshed_at
     }
 
     /// How long it is fresh, from its coming on.
@@ -130,16 +141,16 @@ impl Entry {
         }
     }
 
-    /// Whether this copy is to be kept rather than `other`, whose fetch began at `begun`.
-    pub(super) fn outdates(&self, other: &Self, begun: Duration) -> bool {
+    /// Whether this copy is to be kept rather than `other`.
+    pub(super) fn outdates(&self, other: &Self) -> bool {
         match (self.refreshed_at, other.refreshed_at) {
             (Some(kept), Some(offered)) => kept > offered,
-            _ => self.stored > begun,
+            _ => self.stored > other.begun,
         }
     }
 
     /// Bytes that keeping it takes: itself, its body, and what moka and the allocator add to each entry.
-    pub(super) fn weight(&self) -> u32 {
+    pub fn weight(&self) -> u32 {
         const UPKEEP: usize = 256;
         let fields = self.etag.len() + self.last_modified.as_ref().map_or(0, HeaderValue::len);
         u32::try_from(size_of::<Self>() + self.body.len() + fields + UPKEEP).unwrap_or(u32::MAX)

@@ -6,6 +6,7 @@ use std::time::Duration;
 use moka::sync::Cache as Moka;
 
 use super::Config;
+use super::moments::{Fate, Moments, Scope};
 use crate::policy::entitlement::Partition;
 use crate::telnyx::EnterpriseId;
 use crate::wire::encoding::Encodable;
@@ -33,6 +34,8 @@ pub struct Lists {
     pages: Moka<ListKey, Page>,
     /// When an enterprise's lists were last outdated (monotonic).
     outdated: Moka<(Partition, EnterpriseId), Duration>,
+    /// When lists were purged, whoever may read them.
+    purged: Moments,
     ttl: Duration,
 }
 
@@ -53,7 +56,7 @@ impl Lists {
             .weigher(weight)
             .time_to_live(config.list_ttl.0.max(Duration::from_secs(1)))
             .build();
-        Self { pages, outdated: Moka::new(OUTDATED), ttl: config.list_ttl.0 }
+        Self { pages, outdated: Moka::new(OUTDATED), purged: Moments::default(), ttl: config.list_ttl.0 }
     }
 
     /// A page that is still fresh at `now`, and its age.
@@ -61,7 +64,8 @@ impl Lists {
         let page = self.pages.get(key)?;
         let age = now.saturating_sub(page.stored);
         let outdated = self.outdated.get(&(key.partition, key.enterprise));
-        (age < self.ttl && outdated.is_none_or(|outdated| page.begun >= outdated)).then_some((page.body, age))
+        let stands = self.purged.fate_of_enterprise(key.enterprise, page.begun) == Fate::Stands;
+        (stands && age < self.ttl && outdated.is_none_or(|outdated| page.begun >= outdated)).then_some((page.body, age))
     }
 
     /// Keeps a page that was asked for at `begun` and came at `stored` (monotonic).
@@ -72,6 +76,15 @@ impl Lists {
     /// Telnyx's list may differ from `now` on (monotonic): no page that was asked for before is served any more.
     pub fn outdate(&self, partition: Partition, enterprise: EnterpriseId, now: Duration) {
         self.outdated.insert((partition, enterprise), now);
+    }
+
+    /// The same for the lists of a scope, whoever may read them. A number's are its enterprise's.
+    pub fn purge(&self, scope: Scope, now: Duration) {
+        let scope = match scope {
+            Scope::Number(enterprise, _) => Scope::Enterprise(enterprise),
+            Scope::Enterprise(_) | Scope::All => scope,
+        };
+        self.purged.outdate(scope, now);
     }
 }
 
@@ -97,5 +110,14 @@ mod tests {
         assert!(lists.get(&key, 4 * second).is_none());
         lists.store(key.clone(), page("new"), 3 * second, 4 * second);
         assert!(lists.get(&key, 4 * second).is_some());
+        let scopes = [Scope::Number(enterprise, "+16035551234".parse().expect("E.164")), Scope::Enterprise(enterprise), Scope::All];
+        for (scope, at) in scopes.into_iter().zip([5, 7, 9]) {
+            lists.purge(scope, at * second);
+            assert!(lists.get(&key, at * second).is_none(), "{scope:?}");
+            lists.store(key.clone(), page("late"), at * second, (at + 1) * second);
+            assert!(lists.get(&key, (at + 1) * second).is_none(), "{scope:?}");
+            lists.store(key.clone(), page("new"), (at + 1) * second, (at + 1) * second);
+            assert!(lists.get(&key, (at + 1) * second).is_some(), "{scope:?}");
+        }
     }
 }

@@ -7,6 +7,8 @@ mod calls;
 mod config;
 mod entry;
 mod lists;
+#[cfg(test)]
+mod model;
 mod moments;
 
 use std::collections::HashMap;
@@ -23,8 +25,9 @@ pub use calls::{Calls, PaidCalls};
 pub use config::{Config, Overrides};
 pub use entry::{Content, Entry};
 pub use lists::{ListKey, Lists};
+pub use moments::Scope;
 
-use moments::Moments;
+use moments::{Fate, Moments};
 
 use crate::policy::decide::Kind;
 use crate::policy::entitlement::Partition;
@@ -73,8 +76,8 @@ pub struct Cache {
     entries: Moka<Key, Arc<Entry>>,
     /// When a number's copies were last outdated (monotonic), for fetches that were under way then.
     outdated: Moka<Key, Duration>,
-    /// When all copies of an enterprise were forgotten, whoever may read them.
-    forgotten: Moments,
+    /// When copies were purged, or all of an enterprise forgotten, whoever may read them.
+    moments: Moments,
     config: Config,
     /// Of enterprises with lifetimes of their own.
     configs: HashMap<EnterpriseId, Config>,
@@ -97,29 +100,40 @@ impl Cache {
             .eviction_listener(evicted)
             .build();
         let outdated = Moka::builder().max_capacity(OUTDATED).eviction_policy(EvictionPolicy::lru()).build();
-        Self { entries, outdated, forgotten: Moments::default(), config: config.clone(), configs }
+        Self { entries, outdated, moments: Moments::default(), config: config.clone(), configs }
     }
 
     /// The copy of an answer, however old.
     pub fn get(&self, key: &Key) -> Option<Arc<Entry>> {
-        self.entries.get(key).filter(|kept| !self.forgotten.is_before(key.enterprise, kept.stored()))
+        self.as_it_stands(key, self.entries.get(key)?)
     }
 
-    /// Makes an entry of an answer that came at `stored` (monotonic). It is not kept yet.
-    pub fn entry(&self, key: &Key, content: Content, stored: Duration) -> Arc<Entry> {
+    /// What moments have left of a copy.
+    fn as_it_stands(&self, key: &Key, kept: Arc<Entry>) -> Option<Arc<Entry>> {
+        match self.fate(key, &kept) {
+            Fate::Stands => Some(kept),
+            Fate::Outdated(since) => Some(Arc::new(kept.outdated(since))),
+            Fate::Gone => None,
+        }
+    }
+
+    fn fate(&self, key: &Key, entry: &Entry) -> Fate {
+        self.moments.fate(key.enterprise, key.number, entry.begun())
+    }
+
+    /// Makes an entry of an answer that was asked for at `begun` and came at `stored` (monotonic). It is not kept yet.
+    pub fn entry(&self, key: &Key, content: Content, begun: Duration, stored: Duration) -> Arc<Entry> {
         let lifetime = self.configs.get(&key.enterprise).unwrap_or(&self.config).lifetime(content.kind, key);
-        Arc::new(Entry::new(content, stored, lifetime))
+        Arc::new(Entry::new(content, begun, stored, lifetime))
     }
 
-    /// Keeps an entry, unless something newer is kept already, or may be at Telnyx. `begun` is when its fetch began (monotonic).
-    pub fn keep(&self, key: Key, entry: &Arc<Entry>, begun: Duration) {
+    /// Keeps an entry, unless something newer is kept already, or may be at Telnyx.
+    pub fn keep(&self, key: Key, entry: &Arc<Entry>) {
         self.entries.entry(key).and_compute_with(|kept| match kept {
-            _ if self.outdated.get(&key).is_some_and(|outdated| begun < outdated) => Op::Nop,
-            _ if self.forgotten.is_before(key.enterprise, begun) => Op::Nop,
-            // A copy that was forgotten is none.
-            Some(kept) if !self.forgotten.is_before(key.enterprise, kept.value().stored()) && kept.value().outdates(entry, begun) => {
-                Op::Nop
-            }
+            _ if self.outdated.get(&key).is_some_and(|outdated| entry.begun() < outdated) => Op::Nop,
+            _ if self.fate(&key, entry) != Fate::Stands => Op::Nop,
+            // A copy that was purged gives way to whatever was asked for since.
+            Some(kept) if self.fate(&key, kept.value()) == Fate::Stands && kept.value().outdates(entry) => Op::Nop,
             _ => Op::Put(Arc::clone(entry)),
         });
     }
@@ -143,7 +157,31 @@ impl Cache {
 
     /// The same for all numbers of an enterprise. Their copies stay in memory until there is no room for them, and are not served.
     pub fn forget_enterprise(&self, enterprise: EnterpriseId, now: Duration) {
-        self.forgotten.set(enterprise, now);
+        self.moments.forget(Scope::Enterprise(enterprise), now);
+    }
+
+    /// A scope's copies are outdated from `now` on (monotonic), and so is whatever a fetch that began before brings.
+    pub fn purge_softly(&self, scope: Scope, now: Duration) {
+        self.moments.outdate(scope, now);
+    }
+
+    /// A scope's copies go at `now` (monotonic), and so does whatever a fetch that began before brings. Their memory is given back here,
+    /// which takes a walk over all copies.
+    pub fn purge_hard(&self, scope: Scope, now: Duration) {
+        self.moments.forget(scope, now);
+        for (key, entry) in &self.entries {
+            if scope.includes(&key) && self.fate(&key, &entry) == Fate::Gone {
+                self.entries.entry(*key).and_compute_with(|kept| match kept {
+                    Some(kept) if self.fate(&key, kept.value()) == Fate::Gone => Op::Remove,
+                    _ => Op::Nop,
+                });
+            }
+        }
+    }
+
+    /// All copies with whose they are, as they stand, in no order. What is kept meanwhile may be missing.
+    pub fn copies(&self) -> impl Iterator<Item = (Key, Arc<Entry>)> {
+        self.entries.iter().filter_map(|(key, kept)| Some((*key, self.as_it_stands(&key, kept)?)))
     }
 
     /// How many copies there are, and how many bytes they count for; exact once pending upkeep has run, which this does.
@@ -189,8 +227,8 @@ mod tests {
     }
 
     fn store(cache: &Cache, content: Content, begun: Duration, stored: Duration) {
-        let entry = cache.entry(&key(), content, stored);
-        cache.keep(key(), &entry, begun);
+        let entry = cache.entry(&key(), content, begun, stored);
+        cache.keep(key(), &entry);
     }
 
     fn data(refreshed_at: &str, body: &'static str) -> Content {
@@ -269,8 +307,8 @@ mod tests {
         for n in 0..1_000_u64 {
             let number = format!("+1202555{n:04}").parse().expect("E.164");
             let newest = Key { number, ..key() };
-            let entry = cache.entry(&newest, data("2026-03-02T00:00:00Z", "x"), SECOND);
-            cache.keep(newest, &entry, SECOND);
+            let entry = cache.entry(&newest, data("2026-03-02T00:00:00Z", "x"), SECOND, SECOND);
+            cache.keep(newest, &entry);
             cache.size();
             assert!(cache.get(&newest).is_some(), "entry {n} was not let in");
         }

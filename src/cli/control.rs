@@ -89,9 +89,14 @@ struct Why {
 
 impl Why {
     fn author(&self) -> String {
-        let user = || std::env::var("USER").ok().filter(|user| !user.is_empty());
-        self.author.clone().or_else(user).unwrap_or_else(|| "unknown".to_owned())
+        user(self.author.as_deref())
     }
+}
+
+/// Who asks for an act: as named, else whose session it is.
+pub(super) fn user(named: Option<&str>) -> String {
+    let user = || std::env::var("USER").ok().filter(|user| !user.is_empty());
+    named.map(str::to_owned).or_else(user).unwrap_or_else(|| "unknown".to_owned())
 }
 
 /// A time to come, as it is typed.
@@ -166,7 +171,8 @@ impl KillSwitch {
     }
 }
 
-fn show(answer: &Answer, json: bool, text: impl FnOnce(&Answer) -> Result<String, NoAnswer>) -> Result<String, Failed> {
+/// The answer's JSON, or its text for people.
+pub(super) fn show(answer: &Answer, json: bool, text: impl FnOnce(&Answer) -> Result<String, NoAnswer>) -> Result<String, Failed> {
     if json { Ok(answer.json().to_owned()) } else { Ok(text(answer)?) }
 }
 

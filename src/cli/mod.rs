@@ -2,7 +2,9 @@
 
 mod client;
 mod control;
+mod explain;
 mod ledger;
+mod purge;
 mod report;
 mod serve;
 
@@ -16,6 +18,8 @@ use uuid::Uuid;
 
 use self::client::{NoAnswer, Place};
 use self::control::{Budgets, KillSwitch};
+use self::explain::Explain;
+use self::purge::Purge;
 use self::serve::Serve;
 use crate::app::StartError;
 use crate::auth::KeyDigest;
@@ -73,6 +77,10 @@ enum Command {
     Budgets(Budgets),
     /// Show or turn the switch that stops all billable work of a running gateway.
     KillSwitch(KillSwitch),
+    /// Tell what a request would come to, and do nothing of it.
+    Explain(Explain),
+    /// Outdate a running gateway's copies, or throw them away: of a number, an enterprise, or all.
+    Purge(Purge),
     /// Read the ledger: check it, export it, compare it with a bill.
     Ledger {
         #[command(subcommand)]
@@ -139,6 +147,8 @@ pub fn run() -> ExitCode {
         Command::Budgets(budgets) => budgets.run().and_then(|text| announce(&text)),
         Command::Ledger { command } => return command.run(),
         Command::KillSwitch(switch) => switch.run().and_then(|text| announce(&text)),
+        Command::Explain(explain) => explain.run().and_then(|text| announce(&text)),
+        Command::Purge(purge) => purge.run().and_then(|text| announce(&text)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 use super::enable::Enabling;
 use super::single::Monitoring;
 use super::unresolved::{Call, Pending};
-use super::{Gateway, Keys, Rules, Shared, enterprise};
+use super::{Gateway, Keys, Purge, Rules, Shared, enterprise};
 use crate::auth::{ANONYMOUS, Auth, Mode};
 use crate::cache::{Cache, Eviction, Key, Lists, PaidCalls};
 use crate::clock::Clock;
@@ -182,6 +182,7 @@ fn labels(config: &Config) -> Labels {
         thresholds: THRESHOLDS.iter().map(ToString::to_string).collect(),
         hold_ends: End::ALL.iter().map(|end| end.as_str()).collect(),
         evictions: Eviction::ALL.iter().map(|why| why.as_str()).collect(),
+        purges: Purge::ALL.iter().map(|how| how.as_str()).collect(),
         limiters: Limiter::ALL.iter().map(|limiter| limiter.as_str()).collect(),
     }
 }

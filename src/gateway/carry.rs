@@ -53,7 +53,7 @@ impl Gateway {
         Some(Carried { path_and_query: routes::encoded(&target.segments) + &query, identity })
     }
 
-    fn passes(&self, method: &Method, segments: &[Cow<'_, str>], identity: &Identity) -> Result<(), Closed> {
+    pub(super) fn passes(&self, method: &Method, segments: &[Cow<'_, str>], identity: &Identity) -> Result<(), Closed> {
         let caller = &identity.caller;
         let is_limited = matches!(caller.enterprises, Enterprises::Only(_));
         routes::check(&self.0.rules.routes, method, segments, &caller.name, is_limited)

@@ -89,18 +89,23 @@ impl Gateway {
         // The rates are about checks; an order of anything else is one call.
         let checks = charges.iter().filter(|charge| charge.operation.is_check()).count();
         let calls = u32::try_from(checks.max(1)).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MAX);
-        self.0.upstream.check(Errand::Billable, &context.credential).map_err(Denied::Upstream)?;
-        match self.0.ledger.preview(&charges) {
+        match self.foresee(context, &charges) {
             Ok(()) => self.0.limits.take(caller, calls).map_err(|limited| {
                 self.0.metrics.rate_limit_denied.with_label_values(&[limited.limiter.as_str()]).inc();
                 Denied::Limited(limited)
             })?,
-            Err(refused @ (HoldRefused::Stopped | HoldRefused::Unavailable)) => return Err(Denied::Hold(refused)),
             // The ledger itself decides, and counts.
-            Err(HoldRefused::NoBudget | HoldRefused::Exhausted(_)) => {}
+            Err(Denied::Hold(HoldRefused::NoBudget | HoldRefused::Exhausted(_))) => {}
+            Err(denied) => return Err(denied),
         }
         let held = timeout(LEDGER_WAIT, self.0.ledger.hold_all(charges)).await;
         held.unwrap_or(Err(HoldRefused::Unavailable)).map_err(Denied::Hold)
+    }
+
+    /// What would refuse these charges now. The rates are not asked, since that takes from them.
+    pub(super) fn foresee(&self, context: &Context, charges: &[Charge]) -> Result<(), Denied> {
+        self.0.upstream.check(Errand::Billable, &context.credential).map_err(Denied::Upstream)?;
+        self.0.ledger.preview(charges).map_err(Denied::Hold)
     }
 
     fn charge(&self, ask: &Ask, operation: Billable) -> Charge {

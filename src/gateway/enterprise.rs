@@ -1,5 +1,6 @@
 //! Which enterprise a request is about, and with which key it goes upstream.
 
+use http::HeaderValue;
 use moka::sync::Cache;
 
 use super::Gateway;
@@ -34,26 +35,31 @@ impl Gateway {
         wishes: Directives,
         visit: &mut Visit,
     ) -> Refused<EnterpriseId> {
+        if let Some(enterprise) = self.enterprise_at_hand(in_path, identity)? {
+            return Ok(enterprise);
+        }
+        let enterprise = self.sole_enterprise(identity, wishes, visit).await?;
+        if identity.caller.enterprises.include(enterprise) { Ok(enterprise) } else { Err(refusal::enterprise_not_permitted()) }
+    }
+
+    /// The same without asking Telnyx: none, if only that could tell.
+    pub(super) fn enterprise_at_hand(&self, in_path: Option<&str>, identity: &Identity) -> Refused<Option<EnterpriseId>> {
         let caller = &identity.caller;
         let own = || match &caller.enterprises {
             Enterprises::Only(list) if list.len() == 1 => list.first().copied(),
             _ => None,
         };
-        let enterprise = match in_path {
-            Some(text) => ask::enterprise(text)?,
-            None => match caller.default_enterprise.or_else(own).or(self.0.rules.default_enterprise) {
-                Some(enterprise) => enterprise,
-                None => self.sole_enterprise(identity, wishes, visit).await?,
-            },
-        };
-        if caller.enterprises.include(enterprise) { Ok(enterprise) } else { Err(refusal::enterprise_not_permitted()) }
+        let configured = || caller.default_enterprise.or_else(own).or(self.0.rules.default_enterprise);
+        let learnt = || self.0.sole_enterprises.get(&identity.partition);
+        let enterprise = in_path.map(ask::enterprise).transpose()?.or_else(|| configured().or_else(learnt));
+        match enterprise {
+            Some(enterprise) if !caller.enterprises.include(enterprise) => Err(refusal::enterprise_not_permitted()),
+            enterprise => Ok(enterprise),
+        }
     }
 
     /// Asks Telnyx, for nothing, which enterprises the account has.
     async fn sole_enterprise(&self, identity: &Identity, wishes: Directives, visit: &mut Visit) -> Refused<EnterpriseId> {
-        if let Some(enterprise) = self.0.sole_enterprises.get(&identity.partition) {
-            return Ok(enterprise);
-        }
         if wishes.only_if_cached {
             return Err(refusal::not_in_cache());
         }
@@ -80,10 +86,21 @@ impl Gateway {
 
     /// What goes upstream with a request about `enterprise`, whose account may have a key of its own.
     pub(super) fn context(&self, identity: &Identity, enterprise: Option<EnterpriseId>, visit: &Visit) -> Refused<Context> {
+        self.context_for(identity, enterprise, visit.request_id().clone(), visit.traceparent().cloned())
+    }
+
+    /// The same for a request of this id.
+    pub(super) fn context_for(
+        &self,
+        identity: &Identity,
+        enterprise: Option<EnterpriseId>,
+        request_id: HeaderValue,
+        traceparent: Option<HeaderValue>,
+    ) -> Refused<Context> {
         let keys = &self.0.rules.keys;
         let own = || enterprise.and_then(|enterprise| keys.by_enterprise.get(&enterprise)).or(keys.default.as_ref()).cloned();
         let credential = identity.forwarded.clone().map(Credential::Forwarded).or_else(|| own().map(Credential::Own));
         let credential = credential.ok_or_else(|| refusal::failed(&Failure::RejectedCredentials))?;
-        Ok(Context { credential, request_id: visit.request_id().clone(), traceparent: visit.traceparent().cloned() })
+        Ok(Context { credential, request_id, traceparent })
     }
 }

@@ -60,8 +60,8 @@ impl Gateway {
             let content = cache::Content::record(item.record.reputation, item.document, answer.date);
             if content.kind == Kind::Data {
                 let key = Key { partition, enterprise: item.record.enterprise_id, number: item.record.phone_number };
-                let entry = self.0.cache.entry(&key, content, self.0.clock.elapsed());
-                self.0.cache.keep(key, &entry, begun);
+                let entry = self.0.cache.entry(&key, content, begun, self.0.clock.elapsed());
+                self.0.cache.keep(key, &entry);
             }
         }
     }

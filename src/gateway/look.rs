@@ -20,8 +20,8 @@ use crate::upstream::{Answer, Context, Errand, Message, Outcome};
 /// What a look brought. All who wanted it at once share it.
 #[derive(Debug)]
 pub(super) enum Look {
-    /// The number's record, with data or without, and when the look began (monotonic).
-    Found(Arc<Entry>, Duration),
+    /// The number's record, with data or without.
+    Found(Arc<Entry>),
     /// There is no such number.
     Missing(Arc<Entry>),
     /// The answer does not tell.
@@ -34,8 +34,8 @@ impl Look {
     /// The look as a decision sees it. It has only just ended, so the data is as old as it was then.
     pub(super) fn fact(&self) -> Probe {
         match self {
-            Self::Found(entry, _) if entry.kind == Kind::Null => Probe::Null,
-            Self::Found(entry, _) => Probe::Data(entry.data_age()),
+            Self::Found(entry) if entry.kind == Kind::Null => Probe::Null,
+            Self::Found(entry) => Probe::Data(entry.data_age()),
             Self::Missing(_) => Probe::Missing,
             Self::Inconclusive => Probe::Inconclusive,
             Self::Failed(failure) if failure.is_final() => Probe::Refused,
@@ -46,7 +46,7 @@ impl Look {
     /// What can be served of it.
     pub(super) fn entry(&self) -> Option<&Arc<Entry>> {
         match self {
-            Self::Found(entry, _) | Self::Missing(entry) => Some(entry),
+            Self::Found(entry) | Self::Missing(entry) => Some(entry),
             Self::Inconclusive | Self::Failed(_) => None,
         }
     }
@@ -110,11 +110,11 @@ impl Gateway {
             Err(failure) => return Look::Failed(failure),
         };
         let Some(found) = reading(&answer, &key) else { return Look::Inconclusive };
-        let entry = self.0.cache.entry(&key, found, self.0.clock.elapsed());
+        let entry = self.0.cache.entry(&key, found, begun, self.0.clock.elapsed());
         if entry.kind != Kind::Null && keep == Keep::Yes {
-            self.0.cache.keep(key, &entry, begun);
+            self.0.cache.keep(key, &entry);
         }
-        if entry.kind == Kind::Missing { Look::Missing(entry) } else { Look::Found(entry, begun) }
+        if entry.kind == Kind::Missing { Look::Missing(entry) } else { Look::Found(entry) }
     }
 
     /// Renews a copy that was served stale, if there is a place for that now which nobody else waits for.

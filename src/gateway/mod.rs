@@ -11,12 +11,15 @@ mod carry;
 mod charge;
 mod enable;
 mod enterprise;
+mod explain;
 mod failure;
 mod frequency;
+mod inspect;
 mod list;
 mod look;
 mod pass;
 mod purchase;
+mod purge;
 mod refresh;
 mod refusal;
 mod remediate;
@@ -41,6 +44,9 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 pub use build::BuildError;
+pub use explain::Unexplained;
+pub use inspect::Known;
+pub use purge::{Purge, Purged};
 
 use crate::auth::{Auth, Identity, Permission};
 use crate::cache::{Cache, Key, Lists, PaidCalls};

@@ -113,8 +113,8 @@ impl Gateway {
             (_, Billing::Billed, Billable::FirstTouch) => Decision::FirstTouch,
             _ => Decision::Miss,
         };
-        let entry = self.0.cache.entry(&ask.key, content, self.0.clock.elapsed());
-        self.0.cache.keep(ask.key, &entry, sent);
+        let entry = self.0.cache.entry(&ask.key, content, sent, self.0.clock.elapsed());
+        self.0.cache.keep(ask.key, &entry);
         End::Served(entry, decision)
     }
 
@@ -123,7 +123,7 @@ impl Gateway {
         // A task of its own: what the look shows is recorded, also if nobody waits any more.
         let (gateway, key, context) = (self.clone(), ask.key, ask.context.clone());
         let look = self.0.tasks.spawn(async move { gateway.look_upstream(key, &context, Keep::Yes).await });
-        if let Ok(Ok(Look::Found(entry, _))) = timeout(RECOVERY_WAIT, look).await {
+        if let Ok(Ok(Look::Found(entry))) = timeout(RECOVERY_WAIT, look).await {
             let since_sent = self.0.clock.elapsed().saturating_sub(sent);
             if entry.data_age().is_some_and(|age| age <= since_sent + CLOCK_TOLERANCE) {
                 self.0.calls.recovered(ask.key, sent);

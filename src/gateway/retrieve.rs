@@ -16,9 +16,10 @@ use super::wait::Unmet;
 use crate::auth::Permission;
 use crate::cache::{Calls, Entry};
 use crate::flight::{Follow, Seat};
-use crate::policy::decide::{Action, Facts, FirstTouch, Kind, Source, decide, keeps_null};
+use crate::policy::decide::{Action, Facts, FirstTouch, Kind, Source, keeps_null};
 use crate::policy::decision::{Decision, Reason};
 use crate::policy::evidence::Billing;
+use crate::policy::outlook::step;
 use crate::policy::pricing::Billable;
 use crate::telemetry::metrics::Avoided;
 use crate::upstream::{NotSent, Standing};
@@ -33,7 +34,7 @@ pub(super) struct Course {
     copy: Option<Arc<Entry>>,
     pub(super) calls: Calls,
     pub(super) look: Option<Arc<Look>>,
-    denied: Option<Denied>,
+    pub(super) denied: Option<Denied>,
     pub(super) failure: Option<Failure>,
     /// What this request's own purchase cost.
     bill: Bill,
@@ -51,11 +52,7 @@ impl Gateway {
     pub(super) async fn retrieve(&self, ask: &Ask, visit: &mut Visit) -> Refused<Answer> {
         let mut course = self.course(ask);
         for _ in 0..MOST_ROUNDS {
-            let action = match decide(&course.facts, self.0.rules.policy(ask.key.enterprise)) {
-                Action::Buy(_) if self.looks_first(&course) => Action::Probe,
-                action => action,
-            };
-            let (boarded, wanted) = match action {
+            let (boarded, wanted) = match step(&course.facts, self.0.rules.policy(ask.key.enterprise), || self.looks_first(&course)) {
                 Action::Serve(decision, source) => return Ok(self.serve(ask, &course, decision, source)),
                 Action::ServeStale => {
                     self.renew(ask);
@@ -196,8 +193,8 @@ impl Gateway {
                 let forward = if course.copy.is_some() { Forward::Stale } else { Forward::Miss };
                 let kept =
                     !ask.want.no_store && (entry.kind != Kind::Null || keeps_null(&course.facts, self.0.rules.policy(ask.key.enterprise)));
-                if let (true, Look::Found(null, begun)) = (kept && entry.kind == Kind::Null, &**look) {
-                    self.0.cache.keep(ask.key, null, *begun);
+                if kept && entry.kind == Kind::Null {
+                    self.0.cache.keep(ask.key, entry);
                 }
                 Content::Copy(entry.clone(), if kept { Origin::Fetched(forward) } else { Origin::Passing(forward) })
             }
@@ -219,7 +216,7 @@ impl Gateway {
         }
     }
 
-    fn refuse(&self, reason: Reason, course: &Course) -> Box<Answer> {
+    pub(super) fn refuse(&self, reason: Reason, course: &Course) -> Box<Answer> {
         let refused = match (reason, &course.denied) {
             (Reason::NotPermitted, _) => refusal::no_permission(Permission::Fresh),
             (Reason::NotInCache, _) => refusal::not_in_cache(),

@@ -86,6 +86,6 @@ impl Gateway {
     }
 }
 
-fn permission(operation: Operation) -> Permission {
+pub(super) fn permission(operation: Operation) -> Permission {
     if operation == Operation::Webhook { Permission::Enable } else { Permission::Ownership }
 }

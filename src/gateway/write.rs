@@ -127,7 +127,7 @@ fn is_pdf(answer: &crate::upstream::Answer) -> bool {
     kind.is_some_and(|kind| ask::media_type(kind).eq_ignore_ascii_case("application/pdf"))
 }
 
-fn permission(operation: Operation) -> Permission {
+pub(super) fn permission(operation: Operation) -> Permission {
     match operation {
         Operation::Disassociate => Permission::Associate,
         Operation::Enterprises => Permission::Enterprises,

@@ -9,6 +9,8 @@
 
 use std::time::Duration;
 
+use strum::IntoStaticStr;
+
 use super::decision::{Decision, Reason};
 use super::pricing::Billable;
 
@@ -51,7 +53,8 @@ impl Want {
 }
 
 /// What kind of answer a copy is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum Kind {
     /// A record with data.
     Data,
@@ -59,6 +62,13 @@ pub enum Kind {
     Null,
     /// There is no such number.
     Missing,
+}
+
+impl Kind {
+    /// The word for operators.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
 }
 
 /// A copy of an answer.
@@ -267,7 +277,7 @@ fn fresh(facts: &Facts, policy: &Policy) -> Action {
         return Action::Join;
     }
     // A call that may have been paid for and is not remembered as such: what it brought is stored at Telnyx, where it can be read for nothing.
-    let doubtful = paid || unresolved(facts, policy).is_some() || facts.memory < young;
+    let doubtful = paid || unresolved(facts, policy).is_some() || facts.memory < young || was_young(facts, policy);
     match facts.probe {
         None if doubtful => Action::Probe,
         _ if barred(facts, policy) => refuse(Reason::OutcomeUnknown, facts, policy),
@@ -286,6 +296,12 @@ pub(super) fn barred(facts: &Facts, policy: &Policy) -> bool {
 /// Younger data needs no new check.
 pub(super) fn young(facts: &Facts, policy: &Policy) -> Duration {
     policy.min_age.max(facts.want.max_age.unwrap_or_default()).max(facts.want.retries())
+}
+
+/// Whether the copy says that what is stored is young, although it is outdated: a look shows whether it still is.
+pub(super) fn was_young(facts: &Facts, policy: &Policy) -> bool {
+    let data_age = facts.copy.filter(|copy| copy.outdated).and_then(|copy| copy.data_age);
+    data_age.is_some_and(|age| age < young(facts, policy))
 }
 
 /// Time since a call whose outcome still matters: what an older one brought would be bought anew had it been known to work.
@@ -374,4 +390,4 @@ fn stands_in(copy: &Copy, policy: &Policy) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -10,6 +10,7 @@ pub mod evidence;
 pub mod hindsight;
 pub mod invalidation;
 pub mod money;
+pub mod outlook;
 pub mod pricing;
 pub mod refresh;
 pub mod routes;

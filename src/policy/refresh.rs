@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::decide::{Facts, Kind, Policy, Probe, barred, is_newer, unresolved, young};
+use super::decide::{Facts, Kind, Policy, Probe, barred, is_newer, unresolved, was_young, young};
 use super::decision::{Decision, Reason};
 
 /// What to do next about one number.
@@ -43,7 +43,7 @@ pub fn decide(facts: &Facts, policy: &Policy) -> Action {
     }
     match facts.probe {
         // A call that may have been paid for, and is not remembered as such.
-        None if unknown || facts.memory < young => Action::Look,
+        None if unknown || facts.memory < young || was_young(facts, policy) => Action::Look,
         _ if barred(facts, policy) => Action::Barred(Reason::OutcomeUnknown),
         Some(Probe::Failed | Probe::Refused) => Action::Barred(Reason::Upstream),
         _ => Action::Buy,
@@ -92,7 +92,9 @@ mod tests {
         assert_eq!(decided(Facts { paid_ago: Some(MINUTE), in_flight: true, ..wanted() }), DONE);
         assert_eq!(decided(Facts { copy: data(HOUR), paid_ago: Some(HOUR), ..wanted() }), Action::Buy);
         let outdated = data(MINUTE).map(|copy| Copy { outdated: true, ..copy });
-        assert_eq!(decided(Facts { copy: outdated, ..wanted() }), Action::Buy);
+        assert_eq!(decided(Facts { copy: outdated, ..wanted() }), Action::Look, "what is stored may be as young still");
+        let looked = |age| Facts { copy: outdated, probe: Some(Probe::Data(Some(age))), ..wanted() };
+        assert_eq!((decided(looked(MINUTE)), decided(looked(HOUR))), (DONE, Action::Buy));
         let patient = Want { max_age: Some(3 * HOUR), ..wanted().want };
         assert_eq!(decided(Facts { want: patient, copy: data(2 * HOUR), ..wanted() }), DONE);
     }

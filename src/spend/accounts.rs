@@ -127,6 +127,11 @@ impl<'a> Verdict<'a> {
         refusing.map(|(account, _)| HoldRefused::Exhausted(Box::new(account.status(self.now))))
     }
 
+    /// Every budget that applies, and whether it has room.
+    pub(super) fn asked(&self) -> impl Iterator<Item = (&'a Account, bool)> {
+        self.asked.iter().copied()
+    }
+
     /// What is counted: each budget that has no room, and, if all agreed, those that have.
     pub(super) fn counted(&self) -> impl Iterator<Item = (&'a Account, bool)> {
         let (is_unpaid, is_refused) = (self.is_unpaid, self.refusal().is_some());

@@ -150,6 +150,13 @@ impl Ledger {
         verdict(&current, charges, now).refusal().map_or(Ok(()), Err)
     }
 
+    /// Every budget that applies to these charges, and whether it has room for them all. From memory alone, as [`Ledger::preview`].
+    pub fn consulted(&self, charges: &[Charge]) -> Vec<(BudgetStatus, bool)> {
+        let now = self.clock.now();
+        let current: Vec<_> = self.view.load().accounts.iter().map(|account| account.clone().in_window_at(now)).collect();
+        verdict(&current, charges, now).asked().map(|(account, has_room)| (account.status(now), has_room)).collect()
+    }
+
     /// Says what became of a call whose hold was assumed. Tells whether that is news: a hold is corrected once.
     pub async fn correct(&self, id: HoldId, finding: Finding, why: &str) -> Result<bool, Unavailable> {
         let why = why.to_owned();

@@ -33,6 +33,8 @@ pub struct Labels {
     pub hold_ends: Vec<&'static str>,
     /// Causes of an eviction.
     pub evictions: Vec<&'static str>,
+    /// What purges do with copies.
+    pub purges: Vec<&'static str>,
     /// Rate limiters.
     pub limiters: Vec<&'static str>,
 }
@@ -141,6 +143,8 @@ pub struct Metrics {
     pub cache_bytes: IntGauge,
     /// Copies that left the cache without having been replaced, by cause.
     pub cache_evictions: IntCounterVec,
+    /// Copies that operators purged, by what became of them.
+    pub cache_purged: IntCounterVec,
     /// Billable calls that a rate limit refused, by limiter.
     pub rate_limit_denied: IntCounterVec,
     /// How long the ledger's commits took, in seconds.
@@ -206,6 +210,7 @@ impl Metrics {
             cache_entries: make.register(IntGauge::with_opts(opts("cache_entries", "Copies in the cache."))),
             cache_bytes: make.register(IntGauge::with_opts(opts("cache_bytes", "Bytes that the copies take."))),
             cache_evictions: make.int_counters("cache_evictions_total", "Copies that left the cache unreplaced.", &["cause"]),
+            cache_purged: make.int_counters("cache_purged_total", "Copies that operators purged.", &["mode"]),
             rate_limit_denied: make.int_counters("rate_limit_denied_total", "Billable calls that a rate limit refused.", &["limiter"]),
             ledger_commit: make.register(Histogram::with_opts(histogram_opts("ledger_commit_seconds", "How long ledger commits took."))),
             reconciliation_timestamp: make
@@ -266,8 +271,12 @@ impl Metrics {
                 self.budget_decisions.with_label_values(&[&**budget, decision]);
             }
         }
-        let singles =
-            [(&self.holds, &labels.hold_ends), (&self.cache_evictions, &labels.evictions), (&self.rate_limit_denied, &labels.limiters)];
+        let singles = [
+            (&self.holds, &labels.hold_ends),
+            (&self.cache_evictions, &labels.evictions),
+            (&self.cache_purged, &labels.purges),
+            (&self.rate_limit_denied, &labels.limiters),
+        ];
         for (counter, members) in singles {
             for member in members {
                 counter.with_label_values(&[*member]);

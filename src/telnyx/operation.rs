@@ -47,7 +47,8 @@ pub enum Operation {
 }
 
 /// What an operation can cost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum PriceClass {
     /// Never anything.
     Free,
@@ -61,6 +62,13 @@ pub enum PriceClass {
     MonitoringPerMonth,
     /// No price is published: treat it as possibly billed.
     Unpublished,
+}
+
+impl PriceClass {
+    /// The word for operators.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
 }
 
 /// A piece of a path's shape.

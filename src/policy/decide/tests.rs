@@ -7,7 +7,7 @@ use super::*;
 const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
 
-fn policy() -> Policy {
+pub(in crate::policy) fn policy() -> Policy {
     Policy {
         min_age: HOUR,
         unknown_window: 2 * MINUTE,
@@ -182,6 +182,11 @@ fn what_may_have_been_renewed_is_looked_for_and_its_copy_only_stands_in() {
     let young = outdated(MINUTE).map(|copy| Copy { data_age: Some(MINUTE), ..copy });
     let paid = Facts { copy: young, paid_ago: Some(MINUTE), ..fresh() };
     assert_eq!(decided(paid), Action::Probe, "what was paid for is newer than the copy");
+    let unpaid = Facts { copy: young, ..fresh() };
+    assert_eq!(decided(unpaid), Action::Probe, "what is stored may be as young still");
+    let still = |age| decided(Facts { probe: Some(Probe::Data(Some(age))), ..unpaid });
+    assert_eq!(still(MINUTE), Action::Serve(Decision::Cooldown, Source::Probe));
+    assert_eq!(still(HOUR), Action::Buy(Billable::Fresh));
     let only_cached = Facts { want: Want { only_if_cached: true, ..plain().want }, copy: young, ..plain() };
     assert_eq!(decided(only_cached), Action::Refuse(Reason::NotInCache));
 }
@@ -261,7 +266,7 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn any_facts()(
+    pub(in crate::policy) fn any_facts()(
         want in any_want(),
         flags in any::<[bool; 2]>(),
         copy in proptest::option::of(any_copy()),
