@@ -1,12 +1,11 @@
 //! Settings of the cache.
 
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::Key;
-use crate::units::{ByteSize, Span};
+use crate::units::{ByteSize, Span, spread};
 
 /// `[cache]`: how much is kept, and for how long.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -78,10 +77,7 @@ impl Config {
 
     /// `ttl`, shortened by a part that depends on the key alone: reproducible, and no two numbers alike.
     pub(super) fn jittered(&self, ttl: Duration, key: &Key) -> Duration {
-        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(key);
-        #[allow(clippy::cast_precision_loss, reason = "the spread need not be exact")]
-        let part = hash as f64 / u64::MAX as f64;
-        ttl.mul_f64(1.0 - self.ttl_jitter.0 * part)
+        spread(ttl, self.ttl_jitter.0, key)
     }
 }
 

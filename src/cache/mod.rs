@@ -8,6 +8,7 @@ mod config;
 mod entry;
 mod lists;
 mod moments;
+mod sweep;
 
 use std::sync::Arc;
 use std::time::Duration;

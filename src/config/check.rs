@@ -9,7 +9,7 @@ use crate::auth::{ANONYMOUS, Mode};
 use crate::policy::money::Usd;
 use crate::policy::routes::Route;
 use crate::server::Certificates;
-use crate::units::ByteSize;
+use crate::units::{ByteSize, Span};
 
 /// A mix of settings that a gateway does not start with.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,6 +33,8 @@ const FRAME_SIZES: std::ops::Range<usize> = 16 * 1024..16 * 1024 * 1024;
 const SHORTEST_RETENTION: Duration = Duration::from_hours(32 * 24);
 /// An upstream that is left alone for longer is not in use.
 const LONGEST_PAUSE: Duration = Duration::from_hours(1);
+/// Lists do not change sooner than somebody looks.
+const SHORTEST_INTERVAL: Duration = Duration::from_secs(10);
 /// Longer than anything here is kept.
 const LONGEST_LIFE: Duration = Duration::from_hours(50 * 365 * 24);
 
@@ -75,6 +77,11 @@ impl Config {
         }
         if self.budget.is_empty() {
             warnings.push("there is no [[budget]], so nothing will be spent: fresh=true and first reads answer 402".to_owned());
+        }
+        if self.sync.enabled && self.auth.mode == Mode::Forward {
+            warnings.push("sync.enabled does nothing in mode \"forward\": there is no key to read the lists with".to_owned());
+        } else if self.sync.enabled && self.enterprises().is_empty() {
+            warnings.push("sync.enabled reads no list, since no enterprise is named: set upstream.default_enterprise".to_owned());
         }
         if self.cache.null_ttl.0.is_zero() {
             warnings.push("cache.null_ttl is 0, so each read of a number without data is paid anew".to_owned());
@@ -143,6 +150,8 @@ impl Config {
         findings.refuse_if(upstream.timeout.0.is_zero(), "upstream.timeout", "0 would wait for no answer");
         findings.refuse_if(upstream.connect_timeout.0.is_zero(), "upstream.connect_timeout", "0 would wait for no connection");
         findings.refuse_if(upstream.breaker_pause.0 > LONGEST_PAUSE, "upstream.breaker_pause", "is longer than an hour");
+        let why = format!("{} is shorter than {}: the lists would be read without a pause", self.sync.interval, Span(SHORTEST_INTERVAL));
+        findings.refuse_if(self.sync.interval.0 < SHORTEST_INTERVAL, "sync.interval", why);
         let cache = &self.cache;
         let lives = [cache.ttl, cache.null_ttl, cache.negative_ttl, cache.list_ttl, cache.stale_while_revalidate, cache.stale_if_error];
         let longest = lives.into_iter().max().unwrap_or_default().0;
@@ -279,6 +288,7 @@ mod tests {
             (format!("{keys}[server]\nhttp2_max_frame_size = \"16MiB\"\n"), "server.http2_max_frame_size"),
             (format!("{keys}[server]\ntls = {{ certificate = \"none.crt\", private_key = \"none.key\" }}\n"), "server.tls.certificate"),
             (format!("{KEY}max_streams = 0\n{CALLER}"), "upstream.max_streams"),
+            (format!("{keys}[sync]\ninterval = \"9s\"\n"), "sync.interval"),
             (format!("{keys}[[route]]\nmethods = []\npath = \"/a\"\n"), "route.methods"),
             (format!("{keys}[[route]]\nmethods = [\"GET\"]\npath = \"/a\"\ncallers = [\"nobody\"]\n"), "route.callers"),
             (format!("{keys}[[route]]\nmethods = [\"GET\"]\npath = \"/a\"\ncallers = []\n"), "route.callers"),
@@ -303,5 +313,9 @@ mod tests {
         let dry = "[[budget]]\nname = \"x\"\nlimit = \"0.01\"\nwindow = \"day\"\nenforce = false\n";
         let config = Config::parse(&format!("[upstream]\napi_key = {{ env = \"X\" }}\n{dry}"), "gateway.toml", []).expect("parses");
         assert_eq!(config.warnings(), ["every [[budget]] is a dry run, so nothing limits what is spent"]);
+        for (text, warning) in [("", "sync.enabled reads no list"), ("[auth]\nmode = \"forward\"\n", "sync.enabled does nothing")] {
+            let config = Config::parse(&format!("{text}[sync]\nenabled = true\n"), "gateway.toml", []).expect("parses");
+            assert!(config.warnings().iter().any(|said| said.starts_with(warning)), "{:?}", config.warnings());
+        }
     }
 }

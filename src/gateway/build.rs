@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 use super::enable::Enabling;
 use super::single::Monitoring;
 use super::unresolved::{Call, Pending};
-use super::{Gateway, Keys, Rules, Shared, enterprise};
+use super::{Gateway, Keys, Rules, Shared, enterprise, sync};
 use crate::auth::{ANONYMOUS, Auth, Mode};
 use crate::cache::{Cache, Eviction, Key, Lists, PaidCalls};
 use crate::clock::Clock;
@@ -51,7 +51,7 @@ const AFTER_TIMEOUT: Duration = Duration::from_mins(1);
 const RENEWALS: usize = 4;
 
 impl Gateway {
-    /// Makes a gateway. Nothing is sent upstream: what a start-up asked would have to be free, and nothing needs asking.
+    /// Makes a gateway. Nothing is sent upstream before it runs.
     pub fn build(config: &Config, clock: &Clock) -> Result<Self, BuildError> {
         let keys = keys(config)?;
         let metrics = Metrics::new(&labels(config));
@@ -84,6 +84,7 @@ impl Gateway {
             budget_status: config.fresh.budget_status.into(),
             routes: config.route.clone(),
             stall_timeout: config.upstream.timeout.0,
+            sync: sync::Plan::of(config, clock),
             log_full_numbers: config.telemetry.log_full_numbers,
         };
         Ok(Self(Arc::new(Shared {
@@ -103,6 +104,7 @@ impl Gateway {
             monitoring,
             sole_enterprises: enterprise::no_soles_yet(),
             renewals: Arc::new(Semaphore::new((config.upstream.max_in_flight / RENEWALS).max(1))),
+            synced: sync::Synced::default(),
             tasks: TaskTracker::new(),
             room: Room::new(config.server.max_buffered.0),
             remembers_since: clock.elapsed().saturating_sub(memory),

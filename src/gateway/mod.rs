@@ -22,6 +22,7 @@ mod refusal;
 mod remediate;
 mod retrieve;
 mod single;
+mod sync;
 mod unpublished;
 mod unresolved;
 mod visit;
@@ -96,6 +97,8 @@ struct Rules {
     routes: Vec<Route>,
     /// A streamed request may stand still for this long.
     stall_timeout: Duration,
+    /// How enterprises' lists are read ahead; none, if they are not.
+    sync: Option<sync::Plan>,
     /// Whether phone numbers are logged whole.
     log_full_numbers: bool,
 }
@@ -135,6 +138,8 @@ struct Shared {
     sole_enterprises: enterprise::Sole,
     /// Places for renewing stale copies, a part of those upstream, so that reads which somebody waits for find some too.
     renewals: Arc<Semaphore>,
+    /// How far the lists were read ahead.
+    synced: sync::Synced,
     tasks: TaskTracker,
     /// For request bodies, and for answers that are one request's own.
     room: Room,

@@ -29,6 +29,7 @@ mod remediation;
 mod replays;
 mod routes;
 mod slow;
+mod sync;
 mod telemetry;
 mod tenants;
 mod tidy;

@@ -114,6 +114,11 @@ impl World {
         Self::of(configured(tables, change), sandbox::Config::default(), Way::Straight).await
     }
 
+    /// The same before a stand-in of the test's own making.
+    pub(crate) async fn over(standin: sandbox::Config, tables: &str, change: impl FnOnce(&mut Config)) -> Self {
+        Self::of(configured(tables, change), standin, Way::Straight).await
+    }
+
     /// The same before an account of these enterprises, of which none is the default.
     pub(crate) async fn of_account(enterprises: &[&str], tables: &str, change: impl FnOnce(&mut Config)) -> Self {
         Self::of_account_by(Way::Straight, enterprises, configured(tables, change)).await
