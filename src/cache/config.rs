@@ -1,5 +1,6 @@
 //! Settings of the cache.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -27,6 +28,10 @@ pub struct Config {
     pub list_ttl: Span,
     /// By which part of itself each lifetime is spread, down to shorter ones, so that copies made together do not end together.
     pub ttl_jitter: Fraction,
+    /// The file that the copies are in while no process runs. Without one, a restart begins with none.
+    pub snapshot: Option<PathBuf>,
+    /// From one writing of that file to the next.
+    pub snapshot_interval: Span,
 }
 
 impl Default for Config {
@@ -40,6 +45,8 @@ impl Default for Config {
             null_ttl: Span(Duration::from_hours(6)),
             list_ttl: Span(Duration::from_secs(30)),
             ttl_jitter: Fraction(0.1),
+            snapshot: None,
+            snapshot_interval: Span(Duration::from_mins(5)),
         }
     }
 }

@@ -97,6 +97,16 @@ impl Entry {
         self.stored
     }
 
+    /// Whether something newer may be at Telnyx.
+    pub(super) fn is_outdated(&self) -> bool {
+        self.outdated
+    }
+
+    /// When Telnyx refreshed the data.
+    pub(super) fn refreshed_at(&self) -> Option<Timestamp> {
+        self.refreshed_at
+    }
+
     /// How long it is fresh, from its coming on.
     pub fn lifetime(&self) -> Duration {
         self.lifetime

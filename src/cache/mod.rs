@@ -8,6 +8,7 @@ mod config;
 mod entry;
 mod lists;
 mod moments;
+mod snapshot;
 mod sweep;
 
 use std::sync::Arc;
@@ -23,6 +24,7 @@ pub use calls::{Calls, PaidCalls};
 pub use config::Config;
 pub use entry::{Content, Entry};
 pub use lists::{ListKey, Lists};
+pub use snapshot::Unread;
 
 use moments::Moments;
 

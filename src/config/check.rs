@@ -35,6 +35,8 @@ const SHORTEST_RETENTION: Duration = Duration::from_hours(32 * 24);
 const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 /// Lists do not change sooner than somebody looks.
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(10);
+/// Longer than a large cache takes to be written.
+const SHORTEST_SNAPSHOT: Duration = Duration::from_secs(1);
 /// Longer than anything here is kept.
 const LONGEST_LIFE: Duration = Duration::from_hours(50 * 365 * 24);
 
@@ -82,6 +84,10 @@ impl Config {
             warnings.push("sync.enabled does nothing in mode \"forward\": there is no key to read the lists with".to_owned());
         } else if self.sync.enabled && self.enterprises().is_empty() {
             warnings.push("sync.enabled reads no list, since no enterprise is named: set upstream.default_enterprise".to_owned());
+        }
+        if self.cache.snapshot.is_some() && self.auth.mode == Mode::Forward {
+            warnings
+                .push("cache.snapshot does nothing in mode \"forward\": what a caller's key fetched is not written to a disk".to_owned());
         }
         if self.cache.null_ttl.0.is_zero() {
             warnings.push("cache.null_ttl is 0, so each read of a number without data is paid anew".to_owned());
@@ -153,6 +159,13 @@ impl Config {
         let why = format!("{} is shorter than {}: the lists would be read without a pause", self.sync.interval, Span(SHORTEST_INTERVAL));
         findings.refuse_if(self.sync.interval.0 < SHORTEST_INTERVAL, "sync.interval", why);
         let cache = &self.cache;
+        let snapshot = cache.snapshot.as_ref();
+        let is_no_file = snapshot.is_some_and(|path| path.file_name().is_none());
+        findings.refuse_if(is_no_file, "cache.snapshot", "names no file");
+        findings.refuse_if(snapshot == Some(&self.ledger.path), "cache.snapshot", "is the ledger's file, which it would replace");
+        let why =
+            format!("{} is shorter than {}: the disk would be written without a pause", cache.snapshot_interval, Span(SHORTEST_SNAPSHOT));
+        findings.refuse_if(cache.snapshot_interval.0 < SHORTEST_SNAPSHOT, "cache.snapshot_interval", why);
         let lives = [cache.ttl, cache.null_ttl, cache.negative_ttl, cache.list_ttl, cache.stale_while_revalidate, cache.stale_if_error];
         let longest = lives.into_iter().max().unwrap_or_default().0;
         findings.refuse_if(longest > LONGEST_LIFE, "cache", "a lifetime is longer than 50 years");
@@ -288,6 +301,9 @@ mod tests {
             (format!("{keys}[server]\nhttp2_max_frame_size = \"16MiB\"\n"), "server.http2_max_frame_size"),
             (format!("{keys}[server]\ntls = {{ certificate = \"none.crt\", private_key = \"none.key\" }}\n"), "server.tls.certificate"),
             (format!("{KEY}max_streams = 0\n{CALLER}"), "upstream.max_streams"),
+            (format!("{keys}[cache]\nsnapshot = \"ledger.sqlite\"\n"), "cache.snapshot"),
+            (format!("{keys}[cache]\nsnapshot = \"\"\n"), "cache.snapshot"),
+            (format!("{keys}[cache]\nsnapshot_interval = \"999ms\"\n"), "cache.snapshot_interval"),
             (format!("{keys}[sync]\ninterval = \"9s\"\n"), "sync.interval"),
             (format!("{keys}[[route]]\nmethods = []\npath = \"/a\"\n"), "route.methods"),
             (format!("{keys}[[route]]\nmethods = [\"GET\"]\npath = \"/a\"\ncallers = [\"nobody\"]\n"), "route.callers"),
@@ -313,8 +329,12 @@ mod tests {
         let dry = "[[budget]]\nname = \"x\"\nlimit = \"0.01\"\nwindow = \"day\"\nenforce = false\n";
         let config = Config::parse(&format!("[upstream]\napi_key = {{ env = \"X\" }}\n{dry}"), "gateway.toml", []).expect("parses");
         assert_eq!(config.warnings(), ["every [[budget]] is a dry run, so nothing limits what is spent"]);
-        for (text, warning) in [("", "sync.enabled reads no list"), ("[auth]\nmode = \"forward\"\n", "sync.enabled does nothing")] {
-            let config = Config::parse(&format!("{text}[sync]\nenabled = true\n"), "gateway.toml", []).expect("parses");
+        let forward = "[auth]\nmode = \"forward\"\n";
+        for (text, warning) in
+            [("", "sync.enabled reads no list"), (forward, "sync.enabled does nothing"), (forward, "cache.snapshot does nothing")]
+        {
+            let config =
+                Config::parse(&format!("{text}[sync]\nenabled = true\n[cache]\nsnapshot = \"x\"\n"), "gateway.toml", []).expect("parses");
             assert!(config.warnings().iter().any(|said| said.starts_with(warning)), "{:?}", config.warnings());
         }
     }

@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use super::enable::Enabling;
 use super::single::Monitoring;
+use super::snapshot::Snapshots;
 use super::unresolved::{Call, Pending};
 use super::{Gateway, Keys, Rules, Shared, enterprise, sync};
 use crate::auth::{ANONYMOUS, Auth, Mode};
@@ -70,6 +71,9 @@ impl Gateway {
             Recall { calls: calls.clone(), pending: pending.clone(), monitoring: monitoring.clone(), clock: clock.clone(), effect };
         let recall = Some(recall).filter(|_| config.auth.mode != Mode::Forward);
         let ledger = Ledger::open(&config.ledger, config.budget.clone(), memory, clock.clone(), observe(&metrics, recall))?;
+        let cache = Cache::new(&config.cache, Arc::new(move |why: Eviction| evictions.with_label_values(&[why.as_str()]).inc()));
+        // After the ledger, which knows what was bought since the snapshot.
+        let snapshots = Snapshots::restored(config, &cache, &calls, clock, &metrics);
         let rules = Rules {
             policy,
             memory: policy.memory(),
@@ -90,7 +94,7 @@ impl Gateway {
         Ok(Self(Arc::new(Shared {
             auth: Auth::new(&config.auth, &config.caller),
             limits: Limits::new(config.fresh.rate, rated, clock),
-            cache: Cache::new(&config.cache, Arc::new(move |why: Eviction| evictions.with_label_values(&[why.as_str()]).inc())),
+            cache,
             lists: Lists::new(&config.cache),
             calls,
             pending,
@@ -104,6 +108,7 @@ impl Gateway {
             monitoring,
             sole_enterprises: enterprise::no_soles_yet(),
             renewals: Arc::new(Semaphore::new((config.upstream.max_in_flight / RENEWALS).max(1))),
+            snapshots,
             synced: sync::Synced::default(),
             tasks: TaskTracker::new(),
             room: Room::new(config.server.max_buffered.0),

@@ -22,6 +22,7 @@ mod refusal;
 mod remediate;
 mod retrieve;
 mod single;
+mod snapshot;
 mod sync;
 mod unpublished;
 mod unresolved;
@@ -138,6 +139,8 @@ struct Shared {
     sole_enterprises: enterprise::Sole,
     /// Places for renewing stale copies, a part of those upstream, so that reads which somebody waits for find some too.
     renewals: Arc<Semaphore>,
+    /// Where the cache is kept over a restart.
+    snapshots: Option<snapshot::Snapshots>,
     /// How far the lists were read ahead.
     synced: sync::Synced,
     tasks: TaskTracker,

@@ -11,7 +11,7 @@ use prometheus::{
 };
 use strum::{IntoStaticStr, VariantArray};
 
-pub use upkeep::{SyncMetrics, SyncPage};
+pub use upkeep::{SnapshotMetrics, SyncMetrics, SyncPage};
 
 use crate::policy::decision::Decision;
 use crate::policy::evidence::Billing;
@@ -145,6 +145,8 @@ pub struct Metrics {
     pub cache_evictions: IntCounterVec,
     /// Lists that are read ahead.
     pub sync: SyncMetrics,
+    /// The file that the cache is kept in over a restart.
+    pub snapshot: SnapshotMetrics,
     /// Billable calls that a rate limit refused, by limiter.
     pub rate_limit_denied: IntCounterVec,
     /// How long the ledger's commits took, in seconds.
@@ -209,6 +211,7 @@ impl Metrics {
             cache_bytes: make.register(IntGauge::with_opts(opts("cache_bytes", "Bytes that the copies take."))),
             cache_evictions: make.int_counters("cache_evictions_total", "Copies that left the cache unreplaced.", &["cause"]),
             sync: SyncMetrics::new(&make),
+            snapshot: SnapshotMetrics::new(&make),
             rate_limit_denied: make.int_counters("rate_limit_denied_total", "Billable calls that a rate limit refused.", &["limiter"]),
             ledger_commit: make.register(Histogram::with_opts(histogram_opts("ledger_commit_seconds", "How long ledger commits took."))),
             reconciliation_timestamp: make

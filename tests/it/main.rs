@@ -35,5 +35,6 @@ mod tenants;
 mod tidy;
 mod tls;
 mod unpublished;
+mod warm;
 mod wire;
 mod writes;

@@ -1,4 +1,4 @@
-//! Metrics of what keeps the cache warm without a caller: reading the lists ahead.
+//! Metrics of what keeps the cache warm without a caller: reading the lists ahead, and a file over a restart.
 
 use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge};
 use strum::{IntoStaticStr, VariantArray};
@@ -54,5 +54,28 @@ impl SyncMetrics {
             metrics.pages.with_label_values(&[result.as_str()]);
         }
         metrics
+    }
+}
+
+/// What is told of the file that the cache is kept in over a restart.
+#[derive(Clone, Debug)]
+pub struct SnapshotMetrics {
+    /// Copies that the start brought back.
+    pub restored: IntGauge,
+    /// Copies in the last one that this process wrote.
+    pub entries: IntGauge,
+    /// When that was, as Unix time; 0 if it wrote none.
+    pub last_success: Gauge,
+}
+
+impl SnapshotMetrics {
+    pub(super) fn new(make: &Maker<'_>) -> Self {
+        let gauge = |name, help| make.register(IntGauge::with_opts(opts(name, help)));
+        Self {
+            restored: gauge("snapshot_restored_entries", "Copies that the start brought back."),
+            entries: gauge("snapshot_entries", "Copies in the last snapshot."),
+            last_success: make
+                .register(Gauge::with_opts(opts("snapshot_last_success_timestamp_seconds", "When the last snapshot was written."))),
+        }
     }
 }

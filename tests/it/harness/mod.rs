@@ -157,6 +157,7 @@ impl World {
         let gate = Gate::before(upstream.address).await;
         let directory = tempfile::tempdir().expect("a temporary directory");
         config.ledger.path = directory.path().join("ledger.sqlite");
+        config.cache.snapshot = config.cache.snapshot.map(|name| directory.path().join(name));
         let above = match way {
             Way::Straight => upstream.address,
             Way::Gated => gate.address,
@@ -265,6 +266,11 @@ impl World {
     /// Starts a stopped gateway anew on its ledger, with nothing in its memory.
     pub(crate) async fn restart(&mut self) {
         (self.gateway, self.admin, self.run) = Run::start(&self.config, &self.clock).await;
+    }
+
+    /// Where the cache is kept over a restart, in worlds that name the file.
+    pub(crate) fn snapshot(&self) -> std::path::PathBuf {
+        self.config.cache.snapshot.clone().expect("the configuration names one")
     }
 
     pub(crate) fn ledger(&self) -> std::path::PathBuf {
