@@ -11,7 +11,7 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinSet, spawn_blocking};
 
 use super::Gateway;
@@ -32,6 +32,8 @@ const PAGE_SIZE: u32 = 250;
 const MOST_PAGES: u32 = 4_000;
 /// One part in so many of `upstream.rate` is for reading ahead, all enterprises together.
 const SHARE: NonZeroU32 = NonZeroU32::new(4).expect("not zero");
+/// One part in so many of `upstream.max_in_flight` is, beside the places of renewals.
+const PLACES: usize = 8;
 /// The part by which intervals are spread, downwards, so that enterprises do not go together.
 const SPREAD: f64 = 0.1;
 /// Who gives way to others looks again after this.
@@ -47,6 +49,7 @@ pub(super) struct Plan {
     enterprises: Vec<EnterpriseId>,
     interval: Duration,
     pace: Bucket,
+    places: Arc<Semaphore>,
 }
 
 impl Plan {
@@ -54,7 +57,8 @@ impl Plan {
     pub(super) fn of(config: &Config, clock: &Clock) -> Option<Self> {
         let is_on = config.sync.enabled && config.auth.mode != Mode::Forward;
         let pace = clock.bucket(config.upstream.rate.part(SHARE));
-        is_on.then(|| Self { enterprises: config.enterprises(), interval: config.sync.interval.0, pace })
+        let places = Arc::new(Semaphore::new((config.upstream.max_in_flight / PLACES).max(1)));
+        is_on.then(|| Self { enterprises: config.enterprises(), interval: config.sync.interval.0, pace, places })
     }
 }
 
@@ -199,8 +203,8 @@ impl Gateway {
 
     /// Reads the next page when nobody is kept waiting by it, and keeps its records. Whether it was the last.
     async fn read_ahead(&self, enterprise: EnterpriseId, pass: &mut Pass) -> Result<bool, Failure> {
-        let context = self.own_context(enterprise, None).ok_or(Failure::RejectedCredentials)?;
-        let place = self.ease(&context.credential).await;
+        let (plan, context) = self.0.rules.sync.as_ref().zip(self.own_context(enterprise, None)).ok_or(Failure::RejectedCredentials)?;
+        let place = self.ease(plan, &context.credential).await;
         let begun = self.0.clock.elapsed();
         let path = format!("/enterprises/{enterprise}/reputation/numbers?page%5Bnumber%5D={}&page%5Bsize%5D={PAGE_SIZE}", pass.page);
         let answer = self.free(&path, Operation::List, &context).await?;
@@ -211,13 +215,12 @@ impl Gateway {
         Ok(pass.take(&numbers, total))
     }
 
-    /// Waits until a request that nobody waits for keeps no other one waiting: its place is one of those for renewals.
-    async fn ease(&self, credential: &Credential) -> OwnedSemaphorePermit {
+    /// Waits until a request that nobody waits for keeps no other one waiting.
+    async fn ease(&self, plan: &Plan, credential: &Credential) -> OwnedSemaphorePermit {
         let clock = &self.0.clock;
         loop {
-            let place = Arc::clone(&self.0.renewals).try_acquire_owned().ok();
-            let place = place.filter(|_| self.0.upstream.is_at_ease(credential));
-            let paced = self.0.rules.sync.as_ref().map_or(Ok(()), |plan| if place.is_some() { plan.pace.check() } else { Ok(()) });
+            let place = Arc::clone(&plan.places).try_acquire_owned().ok().filter(|_| self.0.upstream.is_at_ease(credential));
+            let paced = if place.is_some() { plan.pace.check() } else { Ok(()) };
             let wait = match (place, paced) {
                 (Some(place), Ok(())) => return place,
                 (None, _) => GIVES_WAY,

@@ -193,6 +193,16 @@ async fn a_page_gives_way_to_callers_and_comes_when_they_are_served() {
 }
 
 #[tokio::test]
+async fn pages_take_no_more_than_a_quarter_of_the_rate() {
+    let world = World::over(checked(600), ON, |config| config.upstream.rate = "8/s".parse().expect("a rate")).await;
+    becomes(&world, "sync_pages_total{result=\"read\"}", "2").await;
+    becomes(&world, "sync_running", "1").await;
+    assert_eq!(world.sent(), 2, "two at once, and then two a second");
+    world.turn(Duration::from_millis(500));
+    has_read(&world, 3).await;
+}
+
+#[tokio::test]
 async fn a_stop_does_not_wait_for_a_page() {
     let mut world = World::gated(ON, |_| {}).await;
     has_read(&world, 5).await;
