@@ -87,16 +87,26 @@ impl App {
             serving.spawn(listener.serve(self.gateway.clone(), self.draining.clone().cancelled_owned()));
         }
         serving.close();
-        let (gateway, resolving) = (self.gateway.clone(), self.draining.clone().cancelled_owned());
-        let resolver = tokio::spawn(async move { gateway.resolve(resolving).await });
+        let stopping = || (self.gateway.clone(), self.draining.clone().cancelled_owned());
+        let (gateway, stop_resolving) = stopping();
+        let resolver = tokio::spawn(async move { gateway.resolve(stop_resolving).await });
+        let (gateway, stop_syncing) = stopping();
+        let sync = tokio::spawn(async move { gateway.sync(stop_syncing).await });
+        let (gateway, stop_keeping) = stopping();
+        let snapshots = tokio::spawn(async move { gateway.keep_snapshots(stop_keeping).await });
         stop.await;
         tracing::info!("draining: no new connections, requests under way finish");
         self.draining.cancel();
         serving.wait().await;
-        if let Err(error) = resolver.await {
-            tracing::error!(%error, "the resolver of unknown outcomes failed");
+        for (what, task) in
+            [("the resolver of unknown outcomes", resolver), ("reading the lists ahead", sync), ("keeping snapshots", snapshots)]
+        {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "{what} failed");
+            }
         }
         self.gateway.close().await;
+        self.gateway.write_snapshot().await;
         stopped.cancel();
         if let Err(error) = admin.await {
             tracing::error!(%error, "the admin listener failed");

@@ -1,6 +1,7 @@
 //! Quantities as people write them in a configuration: `"90s"`, `"256MiB"`, `"50/s"`, `0.1`.
 
 use std::fmt;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash};
 use std::marker::PhantomData;
 use std::num::NonZeroU32;
 use std::str::FromStr;
@@ -21,6 +22,14 @@ pub struct ByteSize(pub usize);
 
 const DAY: Duration = Duration::from_hours(24);
 
+/// `span`, shortened by up to the fraction `by` of itself, as `key` alone decides: reproducible, and no two keys alike.
+pub fn spread(span: Duration, by: f64, key: &impl Hash) -> Duration {
+    let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(key);
+    #[allow(clippy::cast_precision_loss, reason = "the spread need not be exact")]
+    let part = hash as f64 / u64::MAX as f64;
+    span.mul_f64(1.0 - by * part)
+}
+
 /// How often something may happen: `"10/s"`, `"60/min"`, `"1000/h"`. As many may come at once as one period allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
@@ -33,6 +42,12 @@ pub struct Rate {
 impl Rate {
     /// More in a period than this has no meaning here, and would make the pace a fraction of a nanosecond.
     const MOST: NonZeroU32 = NonZeroU32::new(1_000_000).expect("not zero");
+
+    /// One part in `parts` of it, and no less than one event in a period.
+    #[must_use]
+    pub fn part(self, parts: NonZeroU32) -> Self {
+        Self { count: NonZeroU32::new(self.count.get() / parts).unwrap_or(NonZeroU32::MIN), ..self }
+    }
 }
 
 /// The period of a [`Rate`].

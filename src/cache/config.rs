@@ -1,12 +1,12 @@
 //! Settings of the cache.
 
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::Key;
-use crate::units::{ByteSize, Span};
+use crate::units::{ByteSize, Span, spread};
 
 /// `[cache]`: how much is kept, and for how long.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,6 +32,10 @@ pub struct Config {
     pub max_waiters: usize,
     /// By which part of itself each lifetime is spread, down to shorter ones, so that copies made together do not end together.
     pub ttl_jitter: Fraction,
+    /// The file that the copies are in while no process runs. Without one, a restart begins with none.
+    pub snapshot: Option<PathBuf>,
+    /// From one writing of that file to the next.
+    pub snapshot_interval: Span,
 }
 
 /// `enterprise.cache`: lifetimes of one enterprise's copies, where they differ from those in `[cache]`.
@@ -63,6 +67,8 @@ impl Default for Config {
             wait_timeout: Span(Duration::from_secs(30)),
             max_waiters: 10_000,
             ttl_jitter: Fraction(0.1),
+            snapshot: None,
+            snapshot_interval: Span(Duration::from_mins(5)),
         }
     }
 }
@@ -113,10 +119,7 @@ impl Config {
 
     /// `ttl`, shortened by a part that depends on the key alone: reproducible, and no two numbers alike.
     pub(super) fn jittered(&self, ttl: Duration, key: &Key) -> Duration {
-        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(key);
-        #[allow(clippy::cast_precision_loss, reason = "the spread need not be exact")]
-        let part = hash as f64 / u64::MAX as f64;
-        ttl.mul_f64(1.0 - self.ttl_jitter.0 * part)
+        spread(ttl, self.ttl_jitter.0, key)
     }
 }
 

@@ -10,6 +10,8 @@ mod lists;
 #[cfg(test)]
 mod model;
 mod moments;
+mod snapshot;
+mod sweep;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,6 +28,7 @@ pub use config::{Config, Overrides};
 pub use entry::{Content, Entry};
 pub use lists::{ListKey, Lists};
 pub use moments::Scope;
+pub use snapshot::Unread;
 
 use moments::{Fate, Moments};
 
@@ -121,9 +124,13 @@ impl Cache {
         self.moments.fate(key.enterprise, key.number, entry.begun())
     }
 
+    fn config_of(&self, key: &Key) -> &Config {
+        self.configs.get(&key.enterprise).unwrap_or(&self.config)
+    }
+
     /// Makes an entry of an answer that was asked for at `begun` and came at `stored` (monotonic). It is not kept yet.
     pub fn entry(&self, key: &Key, content: Content, begun: Duration, stored: Duration) -> Arc<Entry> {
-        let lifetime = self.configs.get(&key.enterprise).unwrap_or(&self.config).lifetime(content.kind, key);
+        let lifetime = self.config_of(key).lifetime(content.kind, key);
         Arc::new(Entry::new(content, begun, stored, lifetime))
     }
 

@@ -62,6 +62,9 @@ enum Command {
         /// How many numbers that were never checked each enterprise has.
         #[arg(long, value_name = "N", default_value_t = 1000)]
         numbers: u32,
+        /// Let these numbers have data from the start, and be all that there are.
+        #[arg(long)]
+        checked: bool,
         /// What scores and ids depend on.
         #[arg(long, value_name = "SEED", default_value_t = 1)]
         seed: u64,
@@ -139,8 +142,8 @@ pub fn run() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Serve(serve) => serve.run(),
         Command::CheckConfig { source, print } => check_config(&source, print),
-        Command::Sandbox { listen, numbers, seed } => {
-            serve::run_sandbox(listen, sandbox::Config { numbers, seed, ..sandbox::Config::default() })
+        Command::Sandbox { listen, numbers, checked, seed } => {
+            serve::run_sandbox(listen, sandbox::Config { numbers, checked, seed, ..sandbox::Config::default() })
         }
         Command::Key { command: KeyCommand::New } => new_key(),
         Command::Health(place) => client::health(&place),

@@ -10,7 +10,7 @@ use crate::cache;
 use crate::policy::money::Usd;
 use crate::policy::routes::Route;
 use crate::server::Certificates;
-use crate::units::ByteSize;
+use crate::units::{ByteSize, Span};
 
 /// A mix of settings that a gateway does not start with.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,6 +34,10 @@ const FRAME_SIZES: std::ops::Range<usize> = 16 * 1024..16 * 1024 * 1024;
 const SHORTEST_RETENTION: Duration = Duration::from_hours(32 * 24);
 /// An upstream that is left alone for longer is not in use.
 const LONGEST_PAUSE: Duration = Duration::from_hours(1);
+/// Lists do not change sooner than somebody looks.
+const SHORTEST_INTERVAL: Duration = Duration::from_secs(10);
+/// Longer than a large cache takes to be written.
+const SHORTEST_SNAPSHOT: Duration = Duration::from_secs(1);
 /// Longer than anything here is kept.
 const LONGEST_LIFE: Duration = Duration::from_hours(50 * 365 * 24);
 
@@ -76,6 +80,15 @@ impl Config {
         }
         if self.budget.is_empty() {
             warnings.push("there is no [[budget]], so nothing will be spent: fresh=true and first reads answer 402".to_owned());
+        }
+        if self.sync.enabled && self.auth.mode == Mode::Forward {
+            warnings.push("sync.enabled does nothing in mode \"forward\": there is no key to read the lists with".to_owned());
+        } else if self.sync.enabled && self.enterprises().is_empty() {
+            warnings.push("sync.enabled reads no list, since no enterprise is named: set upstream.default_enterprise".to_owned());
+        }
+        if self.cache.snapshot.is_some() && self.auth.mode == Mode::Forward {
+            warnings
+                .push("cache.snapshot does nothing in mode \"forward\": what a caller's key fetched is not written to a disk".to_owned());
         }
         if self.cache.null_ttl.0.is_zero() {
             warnings.push("cache.null_ttl is 0, so each read of a number without data is paid anew".to_owned());
@@ -144,7 +157,16 @@ impl Config {
         findings.refuse_if(upstream.timeout.0.is_zero(), "upstream.timeout", "0 would wait for no answer");
         findings.refuse_if(upstream.connect_timeout.0.is_zero(), "upstream.connect_timeout", "0 would wait for no connection");
         findings.refuse_if(upstream.breaker_pause.0 > LONGEST_PAUSE, "upstream.breaker_pause", "is longer than an hour");
+        let why = format!("{} is shorter than {}: the lists would be read without a pause", self.sync.interval, Span(SHORTEST_INTERVAL));
+        findings.refuse_if(self.sync.interval.0 < SHORTEST_INTERVAL, "sync.interval", why);
         let cache = &self.cache;
+        let snapshot = cache.snapshot.as_ref();
+        let is_no_file = snapshot.is_some_and(|path| path.file_name().is_none());
+        findings.refuse_if(is_no_file, "cache.snapshot", "names no file");
+        findings.refuse_if(snapshot == Some(&self.ledger.path), "cache.snapshot", "is the ledger's file, which it would replace");
+        let why =
+            format!("{} is shorter than {}: the disk would be written without a pause", cache.snapshot_interval, Span(SHORTEST_SNAPSHOT));
+        findings.refuse_if(cache.snapshot_interval.0 < SHORTEST_SNAPSHOT, "cache.snapshot_interval", why);
         findings.refuse_unless_within(cache.max_waiters, "cache.max_waiters");
         findings.refuse_if(cache.wait_timeout.0.is_zero(), "cache.wait_timeout", "0 would wait for no look");
         let why = "a lifetime is longer than 50 years";
@@ -289,6 +311,10 @@ mod tests {
             (format!("{keys}[server]\nhttp2_max_frame_size = \"16MiB\"\n"), "server.http2_max_frame_size"),
             (format!("{keys}[server]\ntls = {{ certificate = \"none.crt\", private_key = \"none.key\" }}\n"), "server.tls.certificate"),
             (format!("{KEY}max_streams = 0\n{CALLER}"), "upstream.max_streams"),
+            (format!("{keys}[cache]\nsnapshot = \"ledger.sqlite\"\n"), "cache.snapshot"),
+            (format!("{keys}[cache]\nsnapshot = \"\"\n"), "cache.snapshot"),
+            (format!("{keys}[cache]\nsnapshot_interval = \"999ms\"\n"), "cache.snapshot_interval"),
+            (format!("{keys}[sync]\ninterval = \"9s\"\n"), "sync.interval"),
             (format!("{keys}[[route]]\nmethods = []\npath = \"/a\"\n"), "route.methods"),
             (format!("{keys}[[route]]\nmethods = [\"GET\"]\npath = \"/a\"\ncallers = [\"nobody\"]\n"), "route.callers"),
             (format!("{keys}[[route]]\nmethods = [\"GET\"]\npath = \"/a\"\ncallers = []\n"), "route.callers"),
@@ -313,5 +339,13 @@ mod tests {
         let dry = "[[budget]]\nname = \"x\"\nlimit = \"0.01\"\nwindow = \"day\"\nenforce = false\n";
         let config = Config::parse(&format!("[upstream]\napi_key = {{ env = \"X\" }}\n{dry}"), "gateway.toml", []).expect("parses");
         assert_eq!(config.warnings(), ["every [[budget]] is a dry run, so nothing limits what is spent"]);
+        let forward = "[auth]\nmode = \"forward\"\n";
+        for (text, warning) in
+            [("", "sync.enabled reads no list"), (forward, "sync.enabled does nothing"), (forward, "cache.snapshot does nothing")]
+        {
+            let config =
+                Config::parse(&format!("{text}[sync]\nenabled = true\n[cache]\nsnapshot = \"x\"\n"), "gateway.toml", []).expect("parses");
+            assert!(config.warnings().iter().any(|said| said.starts_with(warning)), "{:?}", config.warnings());
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 mod check;
 mod load;
+mod sync;
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub use check::Unsafe;
 pub use load::{LoadError, PREFIX};
+pub use sync::ListSync;
 
 use crate::policy::budget::Budget;
 use crate::policy::decide::{FirstTouch, OnDenied, Policy};
@@ -42,6 +44,8 @@ pub struct Config {
     pub route: Vec<Route>,
     /// What is remembered.
     pub cache: cache::Config,
+    /// Whether enterprises' lists are read ahead.
+    pub sync: ListSync,
     /// When money may be spent on fresh data.
     pub fresh: Fresh,
     /// What Telnyx charges.

@@ -10,8 +10,9 @@ use tokio_util::task::TaskTracker;
 
 use super::enable::Enabling;
 use super::single::Monitoring;
+use super::snapshot::Snapshots;
 use super::unresolved::{Call, Pending};
-use super::{Gateway, Keys, Purge, Rules, Shared, enterprise};
+use super::{Gateway, Keys, Purge, Rules, Shared, enterprise, sync};
 use crate::auth::{ANONYMOUS, Auth, Mode};
 use crate::cache::{Cache, Eviction, Key, Lists, PaidCalls};
 use crate::clock::Clock;
@@ -53,7 +54,7 @@ const AFTER_TIMEOUT: Duration = Duration::from_mins(1);
 const RENEWALS: usize = 4;
 
 impl Gateway {
-    /// Makes a gateway. Nothing is sent upstream: what a start-up asked would have to be free, and nothing needs asking.
+    /// Makes a gateway. Nothing is sent upstream before it runs.
     pub fn build(config: &Config, clock: &Clock) -> Result<Self, BuildError> {
         let keys = keys(config)?;
         let metrics = Metrics::new(&labels(config));
@@ -74,6 +75,9 @@ impl Gateway {
             Recall { calls: calls.clone(), pending: pending.clone(), monitoring: monitoring.clone(), clock: clock.clone(), effect };
         let recall = Some(recall).filter(|_| config.auth.mode != Mode::Forward);
         let ledger = Ledger::open(&config.ledger, config.budget.clone(), memory, clock.clone(), observe(&metrics, recall))?;
+        let cache = Cache::new(&config.cache, caches, Arc::new(move |why: Eviction| evictions.with_label_values(&[why.as_str()]).inc()));
+        // After the ledger, which knows what was bought since the snapshot.
+        let snapshots = Snapshots::restored(config, &cache, &calls, clock, &metrics);
         let rules = Rules {
             policy,
             policies,
@@ -91,12 +95,13 @@ impl Gateway {
             budget_status: config.fresh.budget_status.into(),
             routes: config.route.clone(),
             stall_timeout: config.upstream.timeout.0,
+            sync: sync::Plan::of(config, clock),
             log_full_numbers: config.telemetry.log_full_numbers,
         };
         Ok(Self(Arc::new(Shared {
             auth: Auth::new(&config.auth, &config.caller),
             limits: Limits::new(config.fresh.rate, rated, clock),
-            cache: Cache::new(&config.cache, caches, Arc::new(move |why: Eviction| evictions.with_label_values(&[why.as_str()]).inc())),
+            cache,
             lists: Lists::new(&config.cache),
             calls,
             pending,
@@ -111,6 +116,8 @@ impl Gateway {
             sole_enterprises: enterprise::no_soles_yet(),
             waiters: Semaphore::new(config.cache.max_waiters),
             renewals: Arc::new(Semaphore::new((config.upstream.max_in_flight / RENEWALS).max(1))),
+            snapshots,
+            synced: sync::Synced::default(),
             tasks: TaskTracker::new(),
             room: Room::new(config.server.max_buffered.0),
             remembers_since: clock.elapsed().saturating_sub(memory),

@@ -9,7 +9,7 @@ use super::failure::Failure;
 use super::refusal;
 use super::visit::Visit;
 use crate::cache::{self, Key, ListKey};
-use crate::policy::decide::Kind;
+use crate::policy::decide::{Facts, Kind, keeps_null};
 use crate::policy::decision::Decision;
 use crate::policy::entitlement::Partition;
 use crate::telnyx::record::Item;
@@ -54,15 +54,23 @@ impl Gateway {
         Ok(Answer::free(Decision::Passed, Content::FetchedPage { page, kept, held: None }))
     }
 
-    /// Feeds the numbers' own copies. A null is left out: whether it may be served depends on what was paid for it.
+    /// Feeds the numbers' own copies.
     pub(super) fn harvest(&self, partition: Partition, answer: &upstream::Answer, items: Vec<Item>, begun: Duration) {
         for item in items {
             let content = cache::Content::record(item.record.reputation, item.document, answer.date);
-            if content.kind == Kind::Data {
-                let key = Key { partition, enterprise: item.record.enterprise_id, number: item.record.phone_number };
+            let key = Key { partition, enterprise: item.record.enterprise_id, number: item.record.phone_number };
+            if content.kind == Kind::Data || self.may_keep_null(&key) {
                 let entry = self.0.cache.entry(&key, content, begun, self.0.clock.elapsed());
                 self.0.cache.keep(key, &entry);
             }
         }
+    }
+
+    /// Whether a null may be served to who reads the number next: that depends on what was paid for it. It replaces no data, since a list
+    /// may be behind it.
+    fn may_keep_null(&self, key: &Key) -> bool {
+        let paid_ago = self.0.calls.of(key).paid.map(|paid| self.0.clock.elapsed().saturating_sub(paid));
+        let has_data = || self.0.cache.get(key).is_some_and(|copy| copy.kind == Kind::Data);
+        keeps_null(&Facts { paid_ago, ..Facts::default() }, &self.0.rules.policy) && !has_data()
     }
 }

@@ -25,6 +25,8 @@ mod refusal;
 mod remediate;
 mod retrieve;
 mod single;
+mod snapshot;
+mod sync;
 mod unpublished;
 mod unresolved;
 mod visit;
@@ -109,6 +111,8 @@ struct Rules {
     routes: Vec<Route>,
     /// A streamed request may stand still for this long.
     stall_timeout: Duration,
+    /// How enterprises' lists are read ahead; none, if they are not.
+    sync: Option<sync::Plan>,
     /// Whether phone numbers are logged whole.
     log_full_numbers: bool,
 }
@@ -157,6 +161,10 @@ struct Shared {
     waiters: Semaphore,
     /// Places for renewing stale copies, a part of those upstream, so that reads which somebody waits for find some too.
     renewals: Arc<Semaphore>,
+    /// Where the cache is kept over a restart.
+    snapshots: Option<snapshot::Snapshots>,
+    /// How far the lists were read ahead.
+    synced: sync::Synced,
     tasks: TaskTracker,
     /// For request bodies, and for answers that are one request's own.
     room: Room,

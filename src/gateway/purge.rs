@@ -1,6 +1,8 @@
 //! Purging copies, as an operator wants it. Neither the ledger nor the memory of what was paid for is touched, so nothing is paid for again
 //! that is remembered.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use super::Gateway;
@@ -48,9 +50,9 @@ impl Gateway {
             // Every number has one copy, which is found without a walk.
             Scope::Number(enterprise, number) if !self.0.auth.is_partitioned() => {
                 let key = Key { partition: Partition::SHARED, enterprise, number };
-                self.count(self.0.cache.get(&key).map(|copy| (key, copy)).into_iter())
+                self.add_up(self.0.cache.get(&key).map(|copy| (key, copy)).into_iter())
             }
-            _ => self.count(self.0.cache.copies().filter(|(key, _)| scope.includes(key))),
+            _ => self.add_up(self.0.cache.copies().filter(|(key, _)| scope.includes(key))),
         }
     }
 
@@ -63,11 +65,12 @@ impl Gateway {
             Purge::Soft => self.0.cache.purge_softly(scope, now),
             Purge::Hard => self.0.cache.purge_hard(scope, now),
         }
+        self.outdate_snapshot();
         self.0.metrics.cache_purged.with_label_values(&[how.as_str()]).inc_by(purged.entries);
         purged
     }
 
-    fn count(&self, copies: impl Iterator<Item = (Key, std::sync::Arc<Entry>)>) -> Purged {
+    fn add_up(&self, copies: impl Iterator<Item = (Key, Arc<Entry>)>) -> Purged {
         let (mut entries, mut exposed) = (0, 0);
         for (key, copy) in copies {
             entries += 1;

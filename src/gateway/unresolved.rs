@@ -21,6 +21,7 @@ use crate::cache::Key;
 use crate::policy::decide::Probe;
 use crate::policy::hindsight::{Trace, Unresolved, trace};
 use crate::spend::{Finding, HoldId};
+use crate::telnyx::EnterpriseId;
 use crate::upstream::{Context, Credential};
 
 /// Such calls; more are left as the ledger has them.
@@ -193,7 +194,7 @@ impl Gateway {
                 let now = self.0.clock.elapsed();
                 let forgotten = now.saturating_sub(self.0.rules.memory);
                 if let Some((key, credential)) = self.0.pending.take_due(now, forgotten, |key, credential| self.may_look(key, credential)) {
-                    if let Some(context) = self.own_context(&key, credential) {
+                    if let Some(context) = self.own_context(key.enterprise, credential) {
                         let _ended = self.look(key, &context, Keep::Yes).landed().await;
                     }
                     continue;
@@ -217,7 +218,7 @@ impl Gateway {
 
     /// Whether a look that nobody waits for may be sent now. One that has no key is dropped without having been sent.
     fn may_look(&self, key: &Key, credential: Option<&Credential>) -> bool {
-        self.credential(key, credential.cloned()).is_none_or(|credential| self.0.upstream.is_at_ease(&credential))
+        self.credential(key.enterprise, credential.cloned()).is_none_or(|credential| self.0.upstream.is_at_ease(&credential))
     }
 
     /// Weighs what a look, begun at `begun`, says of calls of unknown outcome, and corrects the ledger.
@@ -237,14 +238,15 @@ impl Gateway {
         }
     }
 
-    /// Whose key goes with a look of the gateway's own: the caller's if it was forwarded, else the gateway's.
-    fn credential(&self, key: &Key, forwarded: Option<Credential>) -> Option<Credential> {
+    /// Whose key goes with a request of the gateway's own: the caller's if it was forwarded, else the gateway's.
+    pub(super) fn credential(&self, enterprise: EnterpriseId, forwarded: Option<Credential>) -> Option<Credential> {
         let keys = &self.0.rules.keys;
-        forwarded.or_else(|| keys.by_enterprise.get(&key.enterprise).or(keys.default.as_ref()).cloned().map(Credential::Own))
+        forwarded.or_else(|| keys.by_enterprise.get(&enterprise).or(keys.default.as_ref()).cloned().map(Credential::Own))
     }
 
-    fn own_context(&self, key: &Key, forwarded: Option<Credential>) -> Option<Context> {
+    /// What goes with a request of the gateway's own.
+    pub(super) fn own_context(&self, enterprise: EnterpriseId, forwarded: Option<Credential>) -> Option<Context> {
         let request_id = HeaderValue::from_str(&Uuid::now_v7().simple().to_string()).ok()?;
-        Some(Context { credential: self.credential(key, forwarded)?, request_id, traceparent: None })
+        Some(Context { credential: self.credential(enterprise, forwarded)?, request_id, traceparent: None })
     }
 }

@@ -107,10 +107,12 @@ impl Gateway {
         match (untrue(about.operation, deletes), about.number) {
             (Untrue::Number, Some(number)) => {
                 self.0.cache.forget(&Key { partition, enterprise, number }, now);
+                self.outdate_snapshot();
                 self.0.lists.outdate(partition, enterprise, now);
             }
             (Untrue::Enterprise, _) => {
                 self.0.cache.forget_enterprise(enterprise, now);
+                self.outdate_snapshot();
                 self.0.lists.outdate(partition, enterprise, now);
                 self.forget_sole(partition, enterprise);
                 if about.operation != Operation::Enable {

@@ -12,7 +12,7 @@
 //! A request is done and billed in one step, the moment its body is there, and only then delayed or lost.
 //!
 //! Each enterprise starts with `numbers` numbers from `+12025550000` upwards that were never checked (their `reputation_data`
-//! is null), with [`WITH_DATA`] and with [`WITHOUT_DATA`]. Scores and ids depend on the seed alone; times come from the clock.
+//! is null), with [`WITH_DATA`] and with [`WITHOUT_DATA`]; or, if `checked`, with data for all of them and no others. Scores and ids depend on the seed alone; times come from the clock.
 //!
 //! `GET /sandbox/charges`, `GET /sandbox/requests`, `POST /sandbox/faults` and `POST /sandbox/reset` stand beside the API,
 //! need no key, and are never disturbed by faults.
@@ -79,6 +79,9 @@ const MAX_BODY: usize = 1024 * 1024;
 pub struct Config {
     /// Numbers that were never checked, per enterprise; 1,000 by default.
     pub numbers: u32,
+    /// Whether these were all checked some hours before the start instead, and are all that there are: no [`WITH_DATA`] and no
+    /// [`WITHOUT_DATA`]. Not so by default.
+    pub checked: bool,
     /// Decides scores and ids; 1 by default.
     pub seed: u64,
     /// Enterprise ids, each with its own copy of all numbers; [`ENTERPRISE`] alone by default.
@@ -89,7 +92,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { numbers: 1_000, seed: 1, enterprises: vec![ENTERPRISE.to_owned()], terms_agreed: true }
+        Self { numbers: 1_000, checked: false, seed: 1, enterprises: vec![ENTERPRISE.to_owned()], terms_agreed: true }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::policy::money::Usd;
 
 /// How long before the start the numbers were associated.
 const ASSOCIATED_HOURS: i64 = 24 * 30;
-/// How long before the start [`WITH_DATA`] was checked.
+/// How long before the start numbers with data were checked.
 const CHECKED_HOURS: i64 = 6;
 
 /// All that the stand-in knows.
@@ -152,13 +152,13 @@ impl Enterprise {
     fn associate_at_start(&mut self, config: &Config, associated_at: Timestamp, now: Timestamp) {
         let consecutive = (FIRST_NUMBER..).map(|digits| format!("+{digits}")).filter(|number| number != WITHOUT_DATA);
         let many = usize::try_from(config.numbers).unwrap_or(usize::MAX);
-        let never_checked = consecutive.take(many).chain([WITHOUT_DATA.to_owned(), WITH_DATA.to_owned()]);
-        for number in never_checked {
-            let record = Record::unchecked(config.seed, &self.id, &number, associated_at);
+        let others = [WITHOUT_DATA.to_owned(), WITH_DATA.to_owned()].into_iter().filter(|_| !config.checked);
+        for number in consecutive.take(many).chain(others) {
+            let mut record = Record::unchecked(config.seed, &self.id, &number, associated_at);
+            if config.checked || number == WITH_DATA {
+                record.check(config.seed, hours_before(now, CHECKED_HOURS));
+            }
             self.numbers.insert(number, record);
-        }
-        if let Some(record) = self.numbers.get_mut(WITH_DATA) {
-            record.check(config.seed, hours_before(now, CHECKED_HOURS));
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The metrics, a documented field each. Every series stands from the start: label sets are closed, and each member is made at once.
 
+mod upkeep;
+
 use std::sync::Arc;
 
 use prometheus::core::{Collector, Desc};
@@ -8,6 +10,8 @@ use prometheus::{
     Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 use strum::{IntoStaticStr, VariantArray};
+
+pub use upkeep::{SnapshotMetrics, SyncMetrics, SyncPage};
 
 use crate::policy::decision::Decision;
 use crate::policy::evidence::Billing;
@@ -145,6 +149,10 @@ pub struct Metrics {
     pub cache_evictions: IntCounterVec,
     /// Copies that operators purged, by what became of them.
     pub cache_purged: IntCounterVec,
+    /// Lists that are read ahead.
+    pub sync: SyncMetrics,
+    /// The file that the cache is kept in over a restart.
+    pub snapshot: SnapshotMetrics,
     /// Billable calls that a rate limit refused, by limiter.
     pub rate_limit_denied: IntCounterVec,
     /// How long the ledger's commits took, in seconds.
@@ -211,6 +219,8 @@ impl Metrics {
             cache_bytes: make.register(IntGauge::with_opts(opts("cache_bytes", "Bytes that the copies take."))),
             cache_evictions: make.int_counters("cache_evictions_total", "Copies that left the cache unreplaced.", &["cause"]),
             cache_purged: make.int_counters("cache_purged_total", "Copies that operators purged.", &["mode"]),
+            sync: SyncMetrics::new(&make),
+            snapshot: SnapshotMetrics::new(&make),
             rate_limit_denied: make.int_counters("rate_limit_denied_total", "Billable calls that a rate limit refused.", &["limiter"]),
             ledger_commit: make.register(Histogram::with_opts(histogram_opts("ledger_commit_seconds", "How long ledger commits took."))),
             reconciliation_timestamp: make

@@ -26,6 +26,18 @@ impl FromStr for EnterpriseId {
     }
 }
 
+impl EnterpriseId {
+    /// The id as one whole number.
+    pub const fn as_u128(self) -> u128 {
+        self.0.as_u128()
+    }
+
+    /// The id that is this number.
+    pub const fn from_u128(number: u128) -> Self {
+        Self(Uuid::from_u128(number))
+    }
+}
+
 impl fmt::Display for EnterpriseId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.hyphenated().fmt(f)

@@ -138,6 +138,9 @@ async fn the_walk_of_the_readme_gives_what_it_shows() {
     let mut demo = Config::parse(DEMO, "demo.toml", []).expect("the demo's configuration");
     demo.upstream.api_key = Secret::Plain("sandbox".to_owned());
     let world = World::as_configured(demo).await;
+    while world.metric("reputation_gateway_sync_last_success_timestamp_seconds").await == "0" {
+        tokio::task::yield_now().await;
+    }
     let steps = walk();
     assert!(steps.len() > 10, "only {} commands were found", steps.len());
     for step in steps {

@@ -114,6 +114,11 @@ impl World {
         Self::of(configured(tables, change), sandbox::Config::default(), Way::Straight).await
     }
 
+    /// The same before a stand-in of the test's own making.
+    pub(crate) async fn over(standin: sandbox::Config, tables: &str, change: impl FnOnce(&mut Config)) -> Self {
+        Self::of(configured(tables, change), standin, Way::Straight).await
+    }
+
     /// The same before an account of these enterprises, of which none is the default.
     pub(crate) async fn of_account(enterprises: &[&str], tables: &str, change: impl FnOnce(&mut Config)) -> Self {
         Self::of_account_by(Way::Straight, enterprises, configured(tables, change)).await
@@ -152,6 +157,7 @@ impl World {
         let gate = Gate::before(upstream.address).await;
         let directory = tempfile::tempdir().expect("a temporary directory");
         config.ledger.path = directory.path().join("ledger.sqlite");
+        config.cache.snapshot = config.cache.snapshot.map(|name| directory.path().join(name));
         let above = match way {
             Way::Straight => upstream.address,
             Way::Gated => gate.address,
@@ -260,6 +266,11 @@ impl World {
     /// Starts a stopped gateway anew on its ledger, with nothing in its memory.
     pub(crate) async fn restart(&mut self) {
         (self.gateway, self.admin, self.run) = Run::start(&self.config, &self.clock).await;
+    }
+
+    /// Where the cache is kept over a restart, in worlds that name the file.
+    pub(crate) fn snapshot(&self) -> std::path::PathBuf {
+        self.config.cache.snapshot.clone().expect("the configuration names one")
     }
 
     pub(crate) fn ledger(&self) -> std::path::PathBuf {

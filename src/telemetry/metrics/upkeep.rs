@@ -1,0 +1,81 @@
+//! Metrics of what keeps the cache warm without a caller: reading the lists ahead, and a file over a restart.
+
+use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge};
+use strum::{IntoStaticStr, VariantArray};
+
+use super::{Maker, opts};
+
+/// What became of a page of a list that was read ahead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub enum SyncPage {
+    /// Its records were kept.
+    Read,
+    /// It could not be had, and is asked for again.
+    Failed,
+    /// Telnyx refuses to show it.
+    Refused,
+}
+
+impl SyncPage {
+    /// The word in the metric.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+}
+
+/// What is told of lists that are read ahead.
+#[derive(Clone, Debug)]
+pub struct SyncMetrics {
+    /// Pages of lists that were read ahead, by what became of them.
+    pub pages: IntCounterVec,
+    /// Numbers on the lists, by the last whole pass over each.
+    pub numbers: IntGauge,
+    /// Numbers whose copies were forgotten, since a list had them no more.
+    pub forgotten: IntCounter,
+    /// When the enterprise that was read longest ago was read to its end, as Unix time; 0 until each of them was.
+    pub last_success: Gauge,
+    /// Passes under way.
+    pub running: IntGauge,
+}
+
+impl SyncMetrics {
+    pub(super) fn new(make: &Maker<'_>) -> Self {
+        let metrics = Self {
+            pages: make.int_counters("sync_pages_total", "Pages of lists that were read ahead.", &["result"]),
+            numbers: make.register(IntGauge::with_opts(opts("sync_numbers", "Numbers on the lists that were read ahead."))),
+            forgotten: make
+                .register(IntCounter::with_opts(opts("sync_forgotten_total", "Copies forgotten since a list had them no more."))),
+            last_success: make
+                .register(Gauge::with_opts(opts("sync_last_success_timestamp_seconds", "Since when every list was read to its end."))),
+            running: make.register(IntGauge::with_opts(opts("sync_running", "Passes over lists under way."))),
+        };
+        for result in SyncPage::VARIANTS {
+            metrics.pages.with_label_values(&[result.as_str()]);
+        }
+        metrics
+    }
+}
+
+/// What is told of the file that the cache is kept in over a restart.
+#[derive(Clone, Debug)]
+pub struct SnapshotMetrics {
+    /// Copies that the start brought back.
+    pub restored: IntGauge,
+    /// Copies in the last one that this process wrote.
+    pub entries: IntGauge,
+    /// When that was, as Unix time; 0 if it wrote none.
+    pub last_success: Gauge,
+}
+
+impl SnapshotMetrics {
+    pub(super) fn new(make: &Maker<'_>) -> Self {
+        let gauge = |name, help| make.register(IntGauge::with_opts(opts(name, help)));
+        Self {
+            restored: gauge("snapshot_restored_entries", "Copies that the start brought back."),
+            entries: gauge("snapshot_entries", "Copies in the last snapshot."),
+            last_success: make
+                .register(Gauge::with_opts(opts("snapshot_last_success_timestamp_seconds", "When the last snapshot was written."))),
+        }
+    }
+}
