@@ -156,7 +156,7 @@ impl Gateway {
         metrics.buffered_bytes.set(whole(self.0.room.taken() as u64));
         metrics.calls_unresolved.set(whole(self.0.pending.count() as u64));
         let waiting = self.0.rules.max_waiters.saturating_sub(self.0.waiters.available_permits());
-        metrics.reads_waiting.set(whole(waiting as u64));
+        metrics.requests_waiting.set(whole(waiting as u64));
         let (entries, bytes) = self.0.cache.size();
         metrics.cache_entries.set(whole(entries));
         metrics.cache_bytes.set(whole(bytes));

@@ -71,6 +71,6 @@ impl Gateway {
     fn may_keep_null(&self, key: &Key) -> bool {
         let paid_ago = self.0.calls.of(key).paid.map(|paid| self.0.clock.elapsed().saturating_sub(paid));
         let has_data = || self.0.cache.get(key).is_some_and(|copy| copy.kind == Kind::Data);
-        keeps_null(&Facts { paid_ago, ..Facts::default() }, &self.0.rules.policy) && !has_data()
+        keeps_null(&Facts { paid_ago, ..Facts::default() }, self.0.rules.policy(key.enterprise)) && !has_data()
     }
 }

@@ -131,8 +131,8 @@ pub struct Metrics {
     pub buffered_bytes: IntGauge,
     /// Calls of unknown outcome that may still be resolved.
     pub calls_unresolved: IntGauge,
-    /// Reads that wait for work which they share.
-    pub reads_waiting: IntGauge,
+    /// Requests that wait for what another one does.
+    pub requests_waiting: IntGauge,
     /// Whether the ledger could be written when it last was to be: 0 or 1.
     pub ledger_available: IntGauge,
     /// Holds that have not ended.
@@ -209,8 +209,7 @@ impl Metrics {
             buffered_bytes: make.register(IntGauge::with_opts(opts("buffered_bytes", "Bytes held for single requests."))),
             calls_unresolved: make
                 .register(IntGauge::with_opts(opts("calls_unresolved", "Calls of unknown outcome that may still be resolved."))),
-            reads_waiting: make
-                .register(IntGauge::with_opts(opts("reads_waiting", "Reads that wait for a look or a purchase which they share."))),
+            requests_waiting: make.register(IntGauge::with_opts(opts("requests_waiting", "Requests that wait for what another one does."))),
             ledger_available: make.register(IntGauge::with_opts(opts("ledger_available", "Whether the ledger could be written last."))),
             holds_open: make.register(IntGauge::with_opts(opts("holds_open", "Holds that have not ended."))),
             hold_oldest_age: make.register(Gauge::with_opts(opts("hold_oldest_age_seconds", "Age of the oldest open hold."))),

@@ -158,7 +158,7 @@ async fn an_enterprise_may_have_lifetimes_of_its_own() {
 /// So many reads of a number, all of which wait for one look.
 async fn waiting(world: &World, number: &str, count: usize) -> impl Future<Output = Vec<Answer>> + use<> {
     let reads: Vec<_> = (0..count).map(|_| tokio::spawn(world.ask(&format!("/reputation/numbers/{number}")).send())).collect();
-    while world.metric("reputation_gateway_reads_waiting").await != count.to_string() {
+    while world.metric("reputation_gateway_requests_waiting").await != count.to_string() {
         tokio::task::yield_now().await;
     }
     async { join_all(reads).await.into_iter().map(|read| read.expect("no panic")).collect() }
@@ -178,7 +178,7 @@ async fn a_thousand_who_wait_for_one_number_are_served_by_one_look() {
     world.gate.open();
     assert!(answers.await.iter().all(|answer| answer.outcome() == (200, "probe")));
     assert_eq!((world.sent(), world.charged().as_str()), (1, "0.00"));
-    assert_eq!(world.metric("reputation_gateway_reads_waiting").await, "0");
+    assert_eq!(world.metric("reputation_gateway_requests_waiting").await, "0");
 }
 
 #[tokio::test]
@@ -186,7 +186,7 @@ async fn nobody_waits_longer_than_is_configured_nor_looks_a_second_time() {
     let world = gated(|config| config.upstream.timeout = "1h".parse().expect("a time")).await;
     let answers = waiting(&world, STORED, 50).await;
     world.turn(Duration::from_secs(29));
-    assert_eq!(world.metric("reputation_gateway_reads_waiting").await, "50");
+    assert_eq!(world.metric("reputation_gateway_requests_waiting").await, "50");
     world.turn(Duration::from_secs(1));
     for answer in answers.await {
         assert_eq!((answer.outcome(), answer.code().as_str()), ((504, "upstream_error"), "upstream_timeout"));

@@ -325,7 +325,7 @@ async fn who_waits_for_others_calls_does_not_wait_for_ever() {
     let first = tokio::spawn(world.enabling(LETTER).send());
     world.reached(1).await;
     let second = tokio::spawn(world.enabling(LETTER).send());
-    let waiting = async { while world.metric("reputation_gateway_reads_waiting").await != "1" {} };
+    let waiting = async { while world.metric("reputation_gateway_requests_waiting").await != "1" {} };
     tokio::time::timeout(Duration::from_secs(10), waiting).await.expect("soon");
     world.turn(Duration::from_mins(10));
     let late = tokio::time::timeout(Duration::from_secs(10), second).await.expect("soon").expect("nothing panics");
