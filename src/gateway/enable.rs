@@ -64,11 +64,7 @@ impl Gateway {
         wishes: Directives,
         visit: &mut Visit,
     ) -> Refused<Answer> {
-        let enterprise = self.enterprise(route.enterprise, identity, wishes, visit).await?;
-        visit.about(enterprise, None);
-        if !identity.caller.may(Permission::Enable) {
-            return Err(refusal::no_permission(Permission::Enable));
-        }
+        let enterprise = self.permitted(Permission::Enable, route, None, identity, wishes, visit).await?;
         let object = ask::enabling(head, body, enterprise)?;
         let call = Single {
             caller: identity.caller.clone(),

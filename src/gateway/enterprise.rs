@@ -9,9 +9,9 @@ use super::ask;
 use super::failure::Failure;
 use super::refusal;
 use super::visit::Visit;
-use crate::auth::Identity;
+use crate::auth::{Identity, Permission};
 use crate::policy::entitlement::{Enterprises, Partition};
-use crate::telnyx::{EnterpriseId, Operation, record};
+use crate::telnyx::{EnterpriseId, Operation, PhoneNumber, Route, record};
 use crate::upstream::{Context, Credential};
 use crate::wire::directives::Directives;
 
@@ -42,7 +42,22 @@ impl Gateway {
         if identity.caller.enterprises.include(enterprise) { Ok(enterprise) } else { Err(refusal::enterprise_not_permitted()) }
     }
 
-    /// The same without asking Telnyx: none, if only that could tell.
+    /// The enterprise that a request is about which takes a permission, if its caller has that.
+    pub(super) async fn permitted(
+        &self,
+        permission: Permission,
+        route: &Route<'_>,
+        number: Option<PhoneNumber>,
+        identity: &Identity,
+        wishes: Directives,
+        visit: &mut Visit,
+    ) -> Refused<EnterpriseId> {
+        let enterprise = self.enterprise(route.enterprise, identity, wishes, visit).await?;
+        visit.about(enterprise, number);
+        if identity.caller.may(permission) { Ok(enterprise) } else { Err(refusal::no_permission(permission)) }
+    }
+
+    /// Which enterprise a path names, or the configuration does, without asking Telnyx: none, if only that could tell.
     pub(super) fn enterprise_at_hand(&self, in_path: Option<&str>, identity: &Identity) -> Refused<Option<EnterpriseId>> {
         let caller = &identity.caller;
         let own = || match &caller.enterprises {

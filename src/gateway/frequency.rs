@@ -58,11 +58,7 @@ impl Gateway {
         wishes: Directives,
         visit: &mut Visit,
     ) -> Refused<Answer> {
-        let enterprise = self.enterprise(route.enterprise, identity, wishes, visit).await?;
-        visit.about(enterprise, None);
-        if !identity.caller.may(Permission::Frequency) {
-            return Err(refusal::no_permission(Permission::Frequency));
-        }
+        let enterprise = self.permitted(Permission::Frequency, route, None, identity, wishes, visit).await?;
         let frequency = ask::frequency(head, body)?;
         let context = self.context(identity, Some(enterprise), visit)?;
         let message = json!({ "check_frequency": frequency.as_str() }).to_string();

@@ -275,12 +275,8 @@ impl Gateway {
                 self.list((identity.partition, enterprise), &page, wishes, &context, visit).await
             }
             Operation::Refresh | Operation::Associate => {
-                let enterprise = self.enterprise(route.enterprise, &identity, wishes, visit).await?;
-                visit.about(enterprise, None);
                 let permission = if route.operation == Operation::Refresh { Permission::Refresh } else { Permission::Associate };
-                if !identity.caller.may(permission) {
-                    return Err(refusal::no_permission(permission));
-                }
+                let enterprise = self.permitted(permission, &route, None, &identity, wishes, visit).await?;
                 let asks = self.asks(ask::numbers(head, body)?, enterprise, &identity, wishes, visit)?;
                 if route.operation == Operation::Refresh { self.refresh(asks, visit).await } else { self.associate(asks, visit).await }
             }

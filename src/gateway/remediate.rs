@@ -11,7 +11,6 @@ use super::answer::{Answer, Refused};
 use super::ask;
 use super::batch::{Order, Sale};
 use super::pass::path;
-use super::refusal;
 use super::visit::Visit;
 use crate::auth::{Identity, Permission};
 use crate::policy::pricing::Billable;
@@ -29,11 +28,7 @@ impl Gateway {
         wishes: Directives,
         visit: &mut Visit,
     ) -> Refused<Answer> {
-        let enterprise = self.enterprise(route.enterprise, identity, wishes, visit).await?;
-        visit.about(enterprise, None);
-        if !identity.caller.may(Permission::Remediation) {
-            return Err(refusal::no_permission(Permission::Remediation));
-        }
+        let enterprise = self.permitted(Permission::Remediation, route, None, identity, wishes, visit).await?;
         let object = ask::object(head, body, Some(enterprise))?.unwrap_or_default();
         let asks = self.asks(ask::remediated(&object)?, enterprise, identity, wishes, visit)?;
         let message = Message::post(path(route, Some(enterprise))?, Value::Object(object).to_string());

@@ -35,12 +35,7 @@ impl Gateway {
     ) -> Refused<Answer> {
         let price = self.0.rules.prices.unpublished.ok_or_else(|| refusal::unpublished(permission(route.operation)))?;
         let number = if route.number.is_some() { Some(ask::number(route.number)?) } else { None };
-        let enterprise = self.enterprise(route.enterprise, identity, wishes, visit).await?;
-        visit.about(enterprise, number);
-        let permission = permission(route.operation);
-        if !identity.caller.may(permission) {
-            return Err(refusal::no_permission(permission));
-        }
+        let enterprise = self.permitted(permission(route.operation), route, number, identity, wishes, visit).await?;
         let reads = matches!(head.method, Method::GET | Method::HEAD);
         let target = match number {
             Some(number) if reads => format!("/enterprises/{enterprise}/reputation/numbers/{number}/ownership"),
