@@ -94,6 +94,13 @@ impl Gateway {
     pub(super) async fn look_upstream(&self, key: Key, context: &Context, keep: Keep) -> Look {
         let begun = self.0.clock.elapsed();
         let look = self.list_one(key, context, keep, begun).await;
+        match &look {
+            Look::Failed(failure) if failure.is_final() => self.0.failed_looks.answered(&key),
+            Look::Failed(failure) if failure.is_upstreams() => self.0.failed_looks.failed(key, self.0.clock.elapsed()),
+            // Nothing was asked.
+            Look::Failed(_) => {}
+            Look::Found(_) | Look::Missing(_) | Look::Inconclusive => self.0.failed_looks.answered(&key),
+        }
         self.weigh(&key, look.fact(), begun).await;
         look
     }
