@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::StatusCode;
 use serde_json::json;
 
 use super::Gateway;
@@ -150,7 +151,9 @@ impl Gateway {
             Outcome::Unknown(_) => Billing::Unknown,
         };
         self.count_upstream(operation, result, self.0.clock.elapsed().saturating_sub(began));
-        Failure::or_success(outcome, &context.credential)
+        // RFC 9111, 3.3: nothing partial is asked for, so a part is no answer.
+        let answer = Failure::or_success(outcome, &context.credential)?;
+        if answer.status == StatusCode::PARTIAL_CONTENT { Err(Failure::Invalid) } else { Ok(answer) }
     }
 
     pub(super) fn count_upstream(&self, operation: Operation, result: Billing, took: Duration) {

@@ -216,7 +216,8 @@ impl Policy {
 pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
 
 impl Copy {
-    fn is_fresh(&self) -> bool {
+    /// Whether it counts as fresh, whatever a request wants.
+    pub fn is_fresh(&self) -> bool {
         !self.outdated && self.age < self.lifetime
     }
 

@@ -1,6 +1,9 @@
 //! What RFC 9111 says of a cache, section by section, as far as it concerns one that keeps to a lifetime of its own; and how long, and how
 //! many, wait for one answer.
 
+mod kept;
+mod told;
+
 use std::time::Duration;
 
 use futures_util::future::join_all;
