@@ -26,7 +26,7 @@ use strum::{IntoStaticStr, VariantArray};
 
 pub use calls::{Calls, PaidCalls};
 pub use config::{Config, Overrides};
-pub use entry::{Content, Entry};
+pub use entry::{Content, Entry, Evidence};
 pub use failures::FailedLooks;
 pub use lists::{ListKey, Lists};
 pub use moments::Scope;
