@@ -56,6 +56,7 @@ fn decision(c: &mut Criterion) {
         first_touch: FirstTouch::Bill,
         stale_while_revalidate: hour,
         stale_if_error: hour,
+        error_ttl: hour,
         null_ttl: hour,
     };
     let copy = Copy { kind: Kind::Data, age: Duration::from_mins(5), lifetime: hour, data_age: Some(hour), outdated: false };

@@ -20,6 +20,8 @@ pub struct Config {
     pub stale_while_revalidate: Span,
     /// How long after that it stands in for an answer that cannot be had.
     pub stale_if_error: Span,
+    /// How long after a look that failed it does so without another look; 0: not at all.
+    pub error_ttl: Span,
     /// How long a 404 is fresh.
     pub negative_ttl: Span,
     /// How long a record without data is fresh, and how long its first touch is not paid again.
@@ -61,6 +63,7 @@ impl Default for Config {
             ttl: Span(Duration::from_hours(1)),
             stale_while_revalidate: Span(Duration::from_mins(10)),
             stale_if_error: Span(Duration::from_hours(7 * 24)),
+            error_ttl: Span(Duration::from_secs(10)),
             negative_ttl: Span(Duration::from_mins(5)),
             null_ttl: Span(Duration::from_hours(6)),
             list_ttl: Span(Duration::from_secs(30)),

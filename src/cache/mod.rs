@@ -6,6 +6,7 @@
 mod calls;
 mod config;
 mod entry;
+mod failures;
 mod lists;
 #[cfg(test)]
 mod model;
@@ -25,7 +26,8 @@ use strum::{IntoStaticStr, VariantArray};
 
 pub use calls::{Calls, PaidCalls};
 pub use config::{Config, Overrides};
-pub use entry::{Content, Entry};
+pub use entry::{Content, Entry, Evidence};
+pub use failures::FailedLooks;
 pub use lists::{ListKey, Lists};
 pub use moments::Scope;
 pub use snapshot::Unread;

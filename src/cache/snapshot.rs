@@ -20,7 +20,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
-use super::{Cache, Content, Entry, Key};
+use super::{Cache, Content, Entry, Evidence, Key};
 use crate::policy::decide::Kind;
 use crate::policy::entitlement::Partition;
 use crate::telnyx::EnterpriseId;
@@ -262,7 +262,7 @@ fn next_record(source: &mut impl Read) -> Result<Option<Record>, Unread> {
     let data_age = (data_age != NO_AGE).then(|| Duration::from_nanos(data_age));
     Ok(Some(Record {
         key: Key { partition: Partition::SHARED, enterprise, number },
-        content: Content { kind, body: Bytes::from(body), refreshed_at, data_age },
+        content: Content { kind, body: Bytes::from(body), refreshed_at, data_age, evidence: Evidence::Snapshot },
         age: Duration::from_nanos(age),
         lifetime: Duration::from_nanos(lifetime),
         outdated: outdated != 0,

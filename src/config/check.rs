@@ -254,7 +254,7 @@ impl Config {
 
 /// The longest of a cache's lifetimes.
 fn longest(cache: &cache::Config) -> Duration {
-    let lives = [cache.ttl, cache.null_ttl, cache.negative_ttl, cache.stale_while_revalidate, cache.stale_if_error];
+    let lives = [cache.ttl, cache.null_ttl, cache.negative_ttl, cache.stale_while_revalidate, cache.stale_if_error, cache.error_ttl];
     lives.into_iter().max().unwrap_or_default().0
 }
 

@@ -185,6 +185,7 @@ impl Config {
             first_touch: self.fresh.first_touch,
             stale_while_revalidate: cache.stale_while_revalidate.0,
             stale_if_error: cache.stale_if_error.0,
+            error_ttl: cache.error_ttl.0,
             null_ttl: cache.null_ttl.0,
         }
     }

@@ -14,7 +14,7 @@ use super::refusal;
 use super::retrieve::Course;
 use super::visit::Visit;
 use super::{Gateway, Rules};
-use crate::cache::Key;
+use crate::cache::{Evidence, Key};
 use crate::flight::Lead;
 use crate::policy::decision::Decision;
 use crate::policy::evidence::{Billing, judge_one};
@@ -217,7 +217,7 @@ impl Gateway {
         }
         if let (Billable::Associate, End::Answered(answer)) = (billable, &sale.end) {
             // What the call brought is from after all that was asked for before.
-            self.harvest(key.partition, answer, record::list(&answer.body).unwrap_or_default(), now);
+            self.harvest(key.partition, answer, record::list(&answer.body).unwrap_or_default(), now, Evidence::Association);
         }
     }
 

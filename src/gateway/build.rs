@@ -14,7 +14,7 @@ use super::snapshot::Snapshots;
 use super::unresolved::{Call, Pending};
 use super::{Gateway, Keys, Purge, Rules, Shared, enterprise, sync};
 use crate::auth::{ANONYMOUS, Auth, Mode};
-use crate::cache::{Cache, Eviction, Key, Lists, PaidCalls};
+use crate::cache::{Cache, Eviction, FailedLooks, Key, Lists, PaidCalls};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::flight::Flights;
@@ -111,6 +111,7 @@ impl Gateway {
             clock: clock.clone(),
             rules,
             looks: Flights::default(),
+            failed_looks: FailedLooks::default(),
             purchases: Flights::default(),
             monitoring,
             sole_enterprises: enterprise::no_soles_yet(),

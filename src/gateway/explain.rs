@@ -202,6 +202,7 @@ fn facts(facts: &Facts) -> Value {
     json!({
         "fresh": facts.want.fresh, "may_bill": facts.want.may_bill, "may_fresh": facts.may_fresh, "copy": copy,
         "paid_ago_s": seconds(facts.paid_ago), "unknown_ago_s": seconds(facts.unknown_ago), "purchase_under_way": facts.in_flight,
+        "look_failed_ago_s": seconds(facts.look_failed_ago),
     })
 }
 

@@ -47,6 +47,12 @@ impl Failure {
         }
     }
 
+    /// Whether something is wrong beyond the gateway: not where its own limits, or its waiting for Telnyx, let nothing be sent.
+    pub(super) fn is_upstreams(&self) -> bool {
+        use NotSent::{Crowded, Limited, Stopping, Suspended};
+        !matches!(self, Self::NotSent(Crowded | Limited(_) | Stopping | Suspended(_)))
+    }
+
     /// Whether Telnyx refuses this credential or this enterprise: what it gave before may not be served any more.
     pub(super) fn is_final(&self) -> bool {
         let last_words = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::NOT_FOUND, StatusCode::GONE];

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::Gateway;
 use crate::cache::{Entry, Key};
+use crate::policy::decision::Decision;
 use crate::policy::entitlement::Partition;
 use crate::telnyx::{EnterpriseId, PhoneNumber};
 
@@ -34,6 +35,10 @@ struct Copy {
     ttl_s: i64,
     lifetime_s: u64,
     outdated: bool,
+    /// What it was made of.
+    evidence: &'static str,
+    /// None, if it was not served yet.
+    last_decision: Option<&'static str>,
     etag: String,
     last_refreshed_at: Option<Timestamp>,
     /// What it counts for in `cache.max_size`.
@@ -79,6 +84,8 @@ fn shown(copy: &Entry, now: Duration) -> Copy {
         ttl_s: copy.ttl_seconds(now),
         lifetime_s: copy.lifetime().as_secs(),
         outdated: copy.is_outdated(),
+        evidence: copy.evidence().as_str(),
+        last_decision: copy.last_decision().map(Decision::as_str),
         etag: copy.etag.to_str().unwrap_or_default().to_owned(),
         last_refreshed_at: copy.refreshed_at(),
         size_bytes: copy.weight(),

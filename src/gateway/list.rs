@@ -8,7 +8,7 @@ use super::ask::Page;
 use super::failure::Failure;
 use super::refusal;
 use super::visit::Visit;
-use crate::cache::{self, Key, ListKey};
+use crate::cache::{self, Evidence, Key, ListKey};
 use crate::policy::decide::{Facts, Kind, keeps_null};
 use crate::policy::decision::Decision;
 use crate::policy::entitlement::Partition;
@@ -45,7 +45,7 @@ impl Gateway {
         let Some(items) = record::list(&answer.body).ok().filter(own) else { return Err(refusal::failed(&Failure::Invalid)) };
         let kept = !wishes.no_store;
         if kept {
-            self.harvest(partition, &answer, items, begun);
+            self.harvest(partition, &answer, items, begun, Evidence::Page);
         }
         let page = Encodable::from(answer.body);
         if kept {
@@ -55,9 +55,9 @@ impl Gateway {
     }
 
     /// Feeds the numbers' own copies.
-    pub(super) fn harvest(&self, partition: Partition, answer: &upstream::Answer, items: Vec<Item>, begun: Duration) {
+    pub(super) fn harvest(&self, partition: Partition, answer: &upstream::Answer, items: Vec<Item>, begun: Duration, evidence: Evidence) {
         for item in items {
-            let content = cache::Content::record(item.record.reputation, item.document, answer.date);
+            let content = cache::Content::record(item.record.reputation, item.document, answer.date).by(evidence);
             let key = Key { partition, enterprise: item.record.enterprise_id, number: item.record.phone_number };
             if content.kind == Kind::Data || self.may_keep_null(&key) {
                 let entry = self.0.cache.entry(&key, content, begun, self.0.clock.elapsed());

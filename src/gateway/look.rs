@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::StatusCode;
 use serde_json::json;
 
 use super::Gateway;
@@ -94,6 +95,13 @@ impl Gateway {
     pub(super) async fn look_upstream(&self, key: Key, context: &Context, keep: Keep) -> Look {
         let begun = self.0.clock.elapsed();
         let look = self.list_one(key, context, keep, begun).await;
+        match &look {
+            Look::Failed(failure) if failure.is_final() => self.0.failed_looks.answered(&key),
+            Look::Failed(failure) if failure.is_upstreams() => self.0.failed_looks.failed(key, self.0.clock.elapsed()),
+            // Nothing was asked.
+            Look::Failed(_) => {}
+            Look::Found(_) | Look::Missing(_) | Look::Inconclusive => self.0.failed_looks.answered(&key),
+        }
         self.weigh(&key, look.fact(), begun).await;
         look
     }
@@ -143,7 +151,9 @@ impl Gateway {
             Outcome::Unknown(_) => Billing::Unknown,
         };
         self.count_upstream(operation, result, self.0.clock.elapsed().saturating_sub(began));
-        Failure::or_success(outcome, &context.credential)
+        // RFC 9111, 3.3: nothing partial is asked for, so a part is no answer.
+        let answer = Failure::or_success(outcome, &context.credential)?;
+        if answer.status == StatusCode::PARTIAL_CONTENT { Err(Failure::Invalid) } else { Ok(answer) }
     }
 
     pub(super) fn count_upstream(&self, operation: Operation, result: Billing, took: Duration) {

@@ -51,7 +51,7 @@ pub use inspect::Known;
 pub use purge::{Purge, Purged};
 
 use crate::auth::{Auth, Identity, Permission};
-use crate::cache::{Cache, Key, Lists, PaidCalls};
+use crate::cache::{Cache, FailedLooks, Key, Lists, PaidCalls};
 use crate::clock::Clock;
 use crate::flight::Flights;
 use crate::limit::Limits;
@@ -152,6 +152,7 @@ struct Shared {
     clock: Clock,
     rules: Rules,
     looks: Flights<Key, Arc<Look>>,
+    failed_looks: FailedLooks,
     /// Purchases under way, of any kind. A refresh lands with nothing: it brings no record, and who follows decides anew.
     purchases: Flights<Key, Option<Landing>>,
     /// Calls about enterprises as a whole.

@@ -11,7 +11,7 @@ use super::ask::Ask;
 use super::charge::{Denied, STOPPED};
 use super::failure::Failure;
 use super::look::{Keep, Look};
-use crate::cache::{Content, Entry};
+use crate::cache::{Content, Entry, Evidence};
 use crate::policy::decide::{CLOCK_TOLERANCE, Kind};
 use crate::policy::decision::Decision;
 use crate::policy::evidence::{Answered, Billing, judge};
@@ -113,7 +113,12 @@ impl Gateway {
             (_, Billing::Billed, Billable::FirstTouch) => Decision::FirstTouch,
             _ => Decision::Miss,
         };
-        let entry = self.0.cache.entry(&ask.key, content, sent, self.0.clock.elapsed());
+        let evidence = match (billing, operation) {
+            (Billing::Billed, Billable::Fresh) => Evidence::Check,
+            (Billing::Billed, _) => Evidence::FirstTouch,
+            _ => Evidence::Get,
+        };
+        let entry = self.0.cache.entry(&ask.key, content.by(evidence), sent, self.0.clock.elapsed());
         self.0.cache.keep(ask.key, &entry);
         End::Served(entry, decision)
     }
@@ -162,7 +167,8 @@ fn content(answer: &Answer, ask: &Ask) -> Option<(Option<record::Reputation>, Co
     if answer.status == StatusCode::NOT_FOUND && record::is_error(&answer.body) {
         return Some((None, Content::missing(answer.body.clone())));
     }
-    let record = record::document(&answer.body).ok().filter(|_| answer.status.is_success())?;
+    let is_whole = answer.status.is_success() && answer.status != StatusCode::PARTIAL_CONTENT;
+    let record = record::document(&answer.body).ok().filter(|_| is_whole)?;
     let this = record.phone_number == ask.key.number && record.enterprise_id == ask.key.enterprise;
     this.then(|| (Some(record.reputation), Content::record(record.reputation, answer.body.clone(), answer.date)))
 }

@@ -125,6 +125,7 @@ impl Gateway {
             unknown_ago: since(calls.unknown, now),
             memory: now.saturating_sub(self.0.remembers_since),
             in_flight,
+            look_failed_ago: since(self.0.failed_looks.of(&ask.key), now),
             probe: None,
             refused: None,
         };
@@ -190,7 +191,12 @@ impl Gateway {
             Source::Probe => {
                 let look = course.look.as_ref().expect("decide serves what is there");
                 let entry = look.entry().expect("decide serves what is there");
-                let forward = if course.copy.is_some() { Forward::Stale } else { Forward::Miss };
+                // RFC 9211, 2.2: a fresh copy was passed over since the request said so.
+                let forward = match course.facts.copy {
+                    Some(copy) if copy.is_fresh() => Forward::Request,
+                    Some(_) => Forward::Stale,
+                    None => Forward::Miss,
+                };
                 let kept =
                     !ask.want.no_store && (entry.kind != Kind::Null || keeps_null(&course.facts, self.0.rules.policy(ask.key.enterprise)));
                 if kept && entry.kind == Kind::Null {

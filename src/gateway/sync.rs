@@ -17,6 +17,7 @@ use tokio::task::{JoinSet, spawn_blocking};
 use super::Gateway;
 use super::failure::Failure;
 use crate::auth::Mode;
+use crate::cache::Evidence;
 use crate::clock::{Bucket, Clock};
 use crate::config::Config;
 use crate::policy::entitlement::Partition;
@@ -211,7 +212,7 @@ impl Gateway {
         drop(place);
         let (items, total) = page(&answer, enterprise).ok_or(Failure::Invalid)?;
         let numbers: Vec<PhoneNumber> = items.iter().map(|item| item.record.phone_number).collect();
-        self.harvest(Partition::SHARED, &answer, items, begun);
+        self.harvest(Partition::SHARED, &answer, items, begun, Evidence::Sync);
         Ok(pass.take(&numbers, total))
     }
 

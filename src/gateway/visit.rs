@@ -9,7 +9,7 @@ use http::request::Parts;
 use http::{Method, Response};
 use uuid::Uuid;
 
-use super::answer::{Answer, Bill};
+use super::answer::{Answer, Bill, Content};
 use super::{Gateway, Shared};
 use crate::auth::{ANONYMOUS, Identity};
 use crate::policy::decision::Decision;
@@ -115,6 +115,9 @@ impl Visit {
             self.gateway.0.metrics.avoided.add(cause.as_str(), self.gateway.0.rules.prices.check);
         }
         let (decision, bill) = (answer.decision, answer.bill);
+        if let Content::Copy(entry, _) = &answer.content {
+            entry.serve(decision);
+        }
         let mut response = answer.into_response(&head.headers, &self.request_id, self.gateway.0.clock.elapsed());
         if close {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

@@ -41,6 +41,7 @@ mod tests {
             first_touch: FirstTouch::Bill,
             stale_while_revalidate: 10 * MINUTE,
             stale_if_error: 60 * MINUTE,
+            error_ttl: Duration::ZERO,
             null_ttl: 60 * MINUTE,
         };
         decide(&facts, &policy)

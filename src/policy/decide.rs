@@ -7,12 +7,17 @@
 //! Every free read is a look at the enterprise's *list*, never the number's own GET. That GET is free only while
 //! data is stored for the number, and what was known of it may have changed since; the list never costs anything.
 
+mod read;
+
 use std::time::Duration;
 
 use strum::IntoStaticStr;
 
 use super::decision::{Decision, Reason};
 use super::pricing::Billable;
+
+pub use read::keeps_null;
+use read::{only_cached, read, stands_in};
 
 /// What the caller wants.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -120,6 +125,8 @@ pub struct Facts {
     pub memory: Duration,
     /// Whether a billable call for this number is under way.
     pub in_flight: bool,
+    /// Time since a look for this number failed, if none has been answered since.
+    pub look_failed_ago: Option<Duration>,
     /// What a free look said, once there was one.
     pub probe: Option<Probe>,
     /// What refused a purchase, once one was tried.
@@ -163,6 +170,8 @@ pub struct Policy {
     pub stale_while_revalidate: Duration,
     /// How long after its lifetime a copy stands in for an answer that cannot be had.
     pub stale_if_error: Duration,
+    /// How long after a look that failed such a copy is served without another.
+    pub error_ttl: Duration,
     /// How long a paid null keeps the next first touch from being paid.
     pub null_ttl: Duration,
 }
@@ -207,7 +216,8 @@ impl Policy {
 pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
 
 impl Copy {
-    fn is_fresh(&self) -> bool {
+    /// Whether it counts as fresh, whatever a request wants.
+    pub fn is_fresh(&self) -> bool {
         !self.outdated && self.age < self.lifetime
     }
 
@@ -314,55 +324,6 @@ pub(super) fn is_newer(data_age: Option<Duration>, facts: &Facts, policy: &Polic
     data_age.zip(unresolved(facts, policy)).is_some_and(|(age, sent)| age <= sent + CLOCK_TOLERANCE)
 }
 
-/// `only-if-cached`: a usable copy or nothing.
-fn only_cached(facts: &Facts, policy: &Policy) -> Action {
-    match facts.copy.and_then(|copy| copy.answers(&facts.want, policy)) {
-        Some(Action::ServeStale) => Action::Serve(Decision::Stale, Source::Copy),
-        Some(answer) => answer,
-        None => Action::Refuse(Reason::NotInCache),
-    }
-}
-
-/// A plain read.
-fn read(facts: &Facts, policy: &Policy) -> Action {
-    if let Some(probe) = facts.probe {
-        return after_probe(probe, facts, policy);
-    }
-    match facts.copy.and_then(|copy| copy.answers(&facts.want, policy)) {
-        Some(answer) => answer,
-        None if facts.in_flight => Action::Join,
-        None => Action::Probe,
-    }
-}
-
-fn after_probe(probe: Probe, facts: &Facts, policy: &Policy) -> Action {
-    let paid_null = facts.copy.is_some_and(|copy| copy.kind == Kind::Null) && keeps_null(facts, policy);
-    match probe {
-        Probe::Data(age) if is_newer(age, facts, policy) => Action::Serve(Decision::Recovered, Source::Probe),
-        Probe::Data(_) if facts.copy.is_some() => Action::Serve(Decision::Revalidated, Source::Probe),
-        Probe::Data(_) => Action::Serve(Decision::Probe, Source::Probe),
-        Probe::Missing => Action::Serve(Decision::NotFound, Source::Probe),
-        Probe::Null if serves_null(facts, policy) => Action::Serve(Decision::Null, Source::Probe),
-        Probe::Refused => Action::Refuse(Reason::Upstream),
-        Probe::Failed => stale_or(Reason::Upstream, facts, policy),
-        Probe::Inconclusive if paid_null => Action::Serve(Decision::Null, Source::Copy),
-        Probe::Inconclusive if !facts.want.may_bill => stale_or(Reason::Upstream, facts, policy),
-        Probe::Null | Probe::Inconclusive if facts.in_flight => Action::Join,
-        Probe::Null | Probe::Inconclusive if barred(facts, policy) => refuse(Reason::OutcomeUnknown, facts, policy),
-        Probe::Null | Probe::Inconclusive => Action::Buy(Billable::FirstTouch),
-    }
-}
-
-/// Whether a null record is the answer: by policy, by the request's own wish, or because that null was paid for a short while ago.
-fn serves_null(facts: &Facts, policy: &Policy) -> bool {
-    keeps_null(facts, policy) || !facts.want.may_bill
-}
-
-/// Whether a null record from the free list may be kept as the number's answer.
-pub fn keeps_null(facts: &Facts, policy: &Policy) -> bool {
-    policy.first_touch == FirstTouch::Free || facts.paid_ago.is_some_and(|ago| ago < policy.null_ttl.max(facts.want.retries()))
-}
-
 /// A refusal of billable work is answered with what there is, unless the caller or the operator wants the error.
 fn refuse(reason: Reason, facts: &Facts, policy: &Policy) -> Action {
     let substitute = !facts.want.strict && policy.on_denied == OnDenied::Cached;
@@ -371,21 +332,6 @@ fn refuse(reason: Reason, facts: &Facts, policy: &Policy) -> Action {
         (Some(Probe::Data(_)), _) if substitute => Action::Serve(reason.decision(), Source::Probe),
         (_, Some(copy)) if substitute && stands_in(&copy, policy) => Action::Serve(reason.decision(), Source::Copy),
         _ => Action::Refuse(reason),
-    }
-}
-
-/// A free read that failed is answered with the copy, whatever the policy for refusals.
-fn stale_or(reason: Reason, facts: &Facts, policy: &Policy) -> Action {
-    match facts.copy {
-        Some(copy) if stands_in(&copy, policy) => Action::Serve(Decision::Stale, Source::Copy),
-        _ => Action::Refuse(reason),
-    }
-}
-
-fn stands_in(copy: &Copy, policy: &Policy) -> bool {
-    match copy.kind {
-        Kind::Data | Kind::Null => copy.within(policy.stale_if_error),
-        Kind::Missing => copy.is_fresh(),
     }
 }
 

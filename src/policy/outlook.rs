@@ -110,7 +110,7 @@ fn refusal(reason: Reason) -> &'static str {
 fn served(decision: Decision) -> &'static str {
     match decision {
         Decision::Hit => "the copy is fresh",
-        Decision::Stale => "the copy stands in",
+        Decision::Stale => "the copy stands in: the request takes it so, or a look fails, or one failed within cache.error_ttl",
         Decision::Null => "there is no data, and asking again may not cost anything or was paid for",
         Decision::NotFound => "there is no such number",
         Decision::Cooldown => "what is stored is young enough, or was paid for within that time",

@@ -68,6 +68,7 @@ mod tests {
             first_touch: FirstTouch::Bill,
             stale_while_revalidate: 10 * MINUTE,
             stale_if_error: 24 * HOUR,
+            error_ttl: Duration::ZERO,
             null_ttl: 6 * HOUR,
         }
     }

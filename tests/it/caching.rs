@@ -1,6 +1,9 @@
 //! What RFC 9111 says of a cache, section by section, as far as it concerns one that keeps to a lifetime of its own; and how long, and how
 //! many, wait for one answer.
 
+mod kept;
+mod told;
+
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -135,6 +138,68 @@ async fn rfc_9110_13_1_3_a_date_spares_the_body_unless_there_is_a_tag() {
     }
     let head = world.ask(&path).method(Method::HEAD).header("if-modified-since", &refreshed).send().await;
     assert_eq!(head.status, 304);
+}
+
+#[tokio::test]
+async fn rfc_5861_4_while_the_upstream_errs_a_number_is_looked_for_once_in_a_while() {
+    // "When an error is encountered, a cached stale response MAY be used to satisfy the request, regardless of other freshness information."
+    let world = World::new().await;
+    world.read(STORED).await;
+    world.read(ABSENT).await;
+    world.turn(120 * MINUTE);
+    world.fault(Fault::new(Kind::Status).times(3));
+    for _ in 0..5 {
+        let stale = world.read(STORED).await;
+        assert_eq!((stale.outcome(), stale.header("age")), ((200, "stale"), "7200"));
+    }
+    assert_eq!(world.sent(), 3, "one look, and none again");
+    assert_eq!(asking(&world, STORED, "no-cache").await.outcome(), (200, "stale"));
+    assert_eq!(asking(&world, STORED, "only-if-cached").await.outcome(), (504, "not_in_cache"));
+    assert_eq!(world.read(ABSENT).await.status, 500, "an old 404 stands in for nothing");
+    assert_eq!(world.sent(), 5);
+    world.turn(Duration::from_secs(9));
+    assert_eq!((world.read(STORED).await.outcome(), world.sent()), ((200, "stale"), 5));
+    world.turn(Duration::from_secs(1));
+    assert_eq!((world.read(STORED).await.outcome(), world.sent()), ((200, "revalidated"), 6));
+}
+
+#[tokio::test]
+async fn rfc_5861_3_a_renewal_that_failed_is_not_tried_again_at_once() {
+    // "[...] caches MAY serve the response [...] after it becomes stale, up to the indicated number of seconds."
+    let world = World::new().await;
+    world.read(STORED).await;
+    world.turn(61 * MINUTE);
+    world.fault(Fault::new(Kind::Status));
+    assert_eq!(world.read(STORED).await.outcome(), (200, "stale"));
+    while world.metric("reputation_gateway_upstream_requests_total{operation=\"list\",result=\"not_billed\"}").await == "1" {
+        tokio::task::yield_now().await;
+    }
+    let explained = async || {
+        let number = STORED.replace('+', "%252B");
+        world.admin(&format!("/admin/v1/explain?path=/v2/reputation/numbers/{number}")).await.json()["data"].clone()
+    };
+    // The failure is noted before the look is over, but after it was counted.
+    while explained().await["facts"]["look_failed_ago_s"].is_null() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(explained().await["outcome"]["action"], "serve", "without a renewal");
+    assert_eq!((world.read(STORED).await.outcome(), world.sent()), ((200, "stale"), 2));
+    world.turn(Duration::from_secs(10));
+    assert_eq!(explained().await["outcome"]["action"], "serve_and_renew");
+    assert_eq!(world.read(STORED).await.outcome(), (200, "stale"));
+    world.reached(3).await;
+}
+
+#[tokio::test]
+async fn a_failure_that_a_refusal_followed_lets_no_copy_stand_in() {
+    let world = World::new().await;
+    world.read(STORED).await;
+    world.turn(120 * MINUTE);
+    world.fault(Fault::new(Kind::Status));
+    assert_eq!(world.read(STORED).await.outcome(), (200, "stale"));
+    world.fault(Fault::new(Kind::Status).status(http::StatusCode::FORBIDDEN).times(2));
+    assert_eq!(asking(&world, STORED, "no-cache").await.outcome(), (403, "upstream_error"));
+    assert_eq!(world.read(STORED).await.outcome(), (403, "upstream_error"));
 }
 
 #[tokio::test]

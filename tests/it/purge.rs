@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use http::Method;
+use reputation_gateway::sandbox::{Fault, Kind};
 use serde_json::{Value, json};
 
 use crate::harness::process::{Process, said, text};
@@ -220,6 +221,34 @@ async fn what_is_kept_of_a_number_is_shown() {
     }
     assert_eq!(world.admin("/admin/v1/cache").await.status, 404);
     assert_eq!(world.sent(), 1, "nothing is asked upstream for it");
+}
+
+#[tokio::test]
+async fn it_is_shown_what_a_copy_was_made_of_and_last_served_with() {
+    let world = World::with(crate::harness::BUDGET, |_| {}).await;
+    let shown = async |number: &str| {
+        let copy = inspect(&world, number).await.json()["data"]["copy"].clone();
+        (copy["evidence"].clone(), copy["last_decision"].clone())
+    };
+    let stored = STORED.replace('+', "%2B");
+    let list = format!("/v2/enterprises/{ENTERPRISE}/reputation/numbers?filter%5Bphone_number%5D%5Beq%5D={stored}");
+    world.ask(&list).send().await;
+    assert_eq!(shown(STORED).await, ("page".into(), Value::Null));
+    world.read(STORED).await;
+    assert_eq!(shown(STORED).await, ("page".into(), "hit".into()));
+    world.turn(7200 * SECOND);
+    world.read(STORED).await;
+    assert_eq!(shown(STORED).await, ("look".into(), "revalidated".into()));
+    world.read(UNCHECKED).await;
+    assert_eq!(shown(UNCHECKED).await, ("first_touch".into(), "first_touch".into()));
+    world.fresh(&unchecked(1)).await;
+    assert_eq!(shown(&unchecked(1)).await, ("check".into(), "billed".into()));
+    world.fresh(&unchecked(1)).await;
+    assert_eq!(shown(&unchecked(1)).await, ("check".into(), "cooldown".into()));
+    purged(&world, &json!({ "all": true, "hard": true })).await;
+    world.fault(Fault::new(Kind::IgnoreFilter));
+    assert_eq!(world.read(STORED).await.outcome(), (200, "miss"));
+    assert_eq!(shown(STORED).await, ("get".into(), "miss".into()));
 }
 
 #[tokio::test]

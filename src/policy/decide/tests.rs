@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
+const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
 
@@ -15,6 +16,7 @@ pub(in crate::policy) fn policy() -> Policy {
         first_touch: FirstTouch::Bill,
         stale_while_revalidate: 10 * MINUTE,
         stale_if_error: 24 * HOUR,
+        error_ttl: 10 * SECOND,
         null_ttl: 6 * HOUR,
     }
 }
@@ -168,6 +170,38 @@ fn an_inconclusive_look_opens_no_way_round_the_bars() {
 }
 
 #[test]
+fn after_a_look_that_failed_a_copy_that_stands_in_is_served_without_another_for_a_while() {
+    use Action::{Probe, Serve, ServeStale};
+    let (stale, failed) = (Serve(Decision::Stale, Source::Copy), |seconds| Some(seconds * SECOND));
+    let (old, swr, want) = (copy(Kind::Data, 2 * HOUR), copy(Kind::Data, HOUR + MINUTE), plain().want);
+    let outdated = old.map(|copy| Copy { outdated: true, ..copy });
+    for (at_hand, want, look_failed_ago, action) in [
+        (old, want, None, Probe),
+        (old, want, failed(9), stale),
+        (old, want, failed(10), Probe),
+        (copy(Kind::Null, 2 * HOUR), want, failed(9), stale),
+        (outdated, want, failed(9), stale),
+        (old, Want { max_age: Some(MINUTE), ..want }, failed(9), stale),
+        (old, Want { no_cache: true, ..want }, failed(9), Probe),
+        (swr, want, failed(10), ServeStale),
+        (swr, want, failed(9), stale),
+        (copy(Kind::Data, MINUTE), want, failed(9), Serve(Decision::Hit, Source::Copy)),
+        (copy(Kind::Data, 26 * HOUR), want, failed(9), Probe),
+        (copy(Kind::Missing, 2 * HOUR), want, failed(9), Probe),
+        (None, want, failed(9), Probe),
+        (old, Want { only_if_cached: true, ..want }, failed(9), Action::Refuse(Reason::NotInCache)),
+        (old, fresh().want, failed(9), Action::Buy(Billable::Fresh)),
+    ] {
+        let facts = Facts { copy: at_hand, want, look_failed_ago, ..plain() };
+        assert_eq!(decided(facts), action, "{facts:?}");
+    }
+    let joins = Facts { copy: old, in_flight: true, look_failed_ago: failed(9), ..plain() };
+    assert_eq!(decided(joins), Action::Join, "a purchase under way may bring better");
+    let never = Policy { error_ttl: Duration::ZERO, ..policy() };
+    assert_eq!(decide(&Facts { in_flight: false, look_failed_ago: failed(0), ..joins }, &never), Probe);
+}
+
+#[test]
 fn a_copy_does_not_stand_in_for_what_telnyx_refuses() {
     let old = Facts { copy: copy(Kind::Data, 2 * HOUR), probe: Some(Probe::Refused), ..plain() };
     assert_eq!(decided(old), Action::Refuse(Reason::Upstream));
@@ -273,9 +307,10 @@ prop_compose! {
         paid_ago in proptest::option::of(ages()),
         unknown_ago in proptest::option::of(ages()),
         memory in ages(),
+        look_failed_ago in proptest::option::of((0..20_u64).prop_map(Duration::from_secs)),
     ) -> Facts {
         let [may_fresh, in_flight] = flags;
-        Facts { want, may_fresh, copy, paid_ago, unknown_ago, memory, in_flight, probe: None, refused: None }
+        Facts { want, may_fresh, copy, paid_ago, unknown_ago, memory, in_flight, look_failed_ago, probe: None, refused: None }
     }
 }
 
@@ -289,6 +324,9 @@ proptest! {
             match decide(&facts, &policy) {
                 Action::Probe => {
                     prop_assert!(facts.probe.is_none() && !facts.want.only_if_cached);
+                    let just_failed = facts.look_failed_ago.is_some_and(|ago| ago < policy.error_ttl);
+                    let spared = just_failed && !facts.want.no_cache && !facts.want.buys_fresh();
+                    prop_assert!(!spared || facts.copy.is_none_or(|copy| !stands_in(&copy, &policy)), "looked again: {facts:?}");
                     facts.probe = Some(probe);
                 }
                 Action::Buy(operation) => {
@@ -315,6 +353,8 @@ proptest! {
                 }
                 Action::ServeStale => {
                     prop_assert!(facts.copy.is_some());
+                    let just_failed = facts.look_failed_ago.is_some_and(|ago| ago < policy.error_ttl);
+                    prop_assert!(!just_failed, "renewed: {facts:?}");
                     break;
                 }
                 Action::Join => {
