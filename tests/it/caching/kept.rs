@@ -166,7 +166,8 @@ async fn rfc_5861_4_which_statuses_a_stale_copy_stands_in_for() {
 
 #[tokio::test]
 async fn rfc_9111_4_3_4_a_renewal_without_change_begins_a_new_lifetime() {
-    // "[...] the cache will need to update the stored response's header fields [...]": the age counts anew.
+    // "When a cache receives a 304 (Not Modified) response, it needs to identify stored responses that are suitable for updating with the
+    // new information provided, and then do so." A look that brings the same is what comes nearest: the age counts anew.
     let world = World::new().await;
     let first = world.read(STORED).await;
     world.turn(120 * MINUTE);

@@ -42,7 +42,7 @@ async fn rfc_9111_4_1_lists_vary_with_the_encoding_and_records_with_nothing() {
 
 #[tokio::test]
 async fn rfc_9211_2_an_answer_says_how_it_came_about() {
-    // 2.2: "The presence of the fwd parameter indicates that the request went forward towards the origin"; where it is, hit is not.
+    // 2: hit and fwd are exclusive.
     let world = World::with(BUDGET, |config| config.fresh.min_age = "0s".parse().expect("a time")).await;
     let mut told = Vec::new();
     for (number, directives) in [
