@@ -79,9 +79,9 @@ fn shown(copy: &Entry, now: Duration) -> Copy {
         ttl_s: copy.ttl_seconds(now),
         lifetime_s: copy.lifetime().as_secs(),
         outdated: copy.is_outdated(),
-        etag: copy.etag.to_str().unwrap_or_default().to_owned(),
+        etag: copy.etag().to_str().unwrap_or_default().to_owned(),
         last_refreshed_at: copy.refreshed_at(),
         size_bytes: copy.weight(),
-        body_bytes: copy.body.len(),
+        body_bytes: copy.body().len(),
     }
 }
