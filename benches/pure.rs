@@ -1,10 +1,11 @@
-//! What a request costs before any I/O: reading its target, deciding, and reading Telnyx's bodies.
+//! What a request costs before any I/O: reading its target, deciding, reading Telnyx's bodies, and writing a copy's fields.
 
 use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use http::{Method, Uri};
+use reputation_gateway::cache::{Content, Entry};
 use reputation_gateway::policy::decide::{Copy, Facts, FirstTouch, Kind, OnDenied, Policy, Want, decide};
 use reputation_gateway::telnyx::{EnterpriseId, PhoneNumber, record, route};
 use reputation_gateway::wire::target::Target;
@@ -74,5 +75,17 @@ fn bodies(c: &mut Criterion) {
     c.bench_function("read a page of 250", |b| b.iter(|| record::list(black_box(page.as_bytes())).expect("a page")));
 }
 
-criterion_group!(pure, target, decision, bodies);
+fn copy(c: &mut Criterion) {
+    let hour = Duration::from_hours(1);
+    let reputation = record::document(RECORD.as_bytes()).expect("a record").reputation;
+    let entry = Entry::new(Content::record(reputation, RECORD.into(), None), hour, hour, hour);
+    c.bench_function("a copy's ETag, Last-Modified and body", |b| {
+        b.iter(|| {
+            let entry = black_box(&entry);
+            (entry.etag(), entry.last_modified(), entry.body_to_send())
+        });
+    });
+}
+
+criterion_group!(pure, target, decision, bodies, copy);
 criterion_main!(pure);

@@ -250,9 +250,9 @@ mod tests {
         let cache = cache();
         store(&cache, data("2026-03-02T00:00:00Z", "new"), SECOND, 2 * SECOND);
         store(&cache, data("2026-03-01T00:00:00Z", "old"), 3 * SECOND, 4 * SECOND);
-        assert_eq!(cache.get(&key()).expect("kept").body, "new");
+        assert_eq!(cache.get(&key()).expect("kept").body(), b"new");
         store(&cache, data("2026-03-03T00:00:00Z", "newer"), 3 * SECOND, 4 * SECOND);
-        assert_eq!(cache.get(&key()).expect("kept").body, "newer");
+        assert_eq!(cache.get(&key()).expect("kept").body(), b"newer");
     }
 
     #[test]
@@ -260,9 +260,9 @@ mod tests {
         let cache = cache();
         store(&cache, data("2026-03-02T00:00:00Z", "new"), SECOND, 3 * SECOND);
         store(&cache, Content::missing("gone".into()), 2 * SECOND, 4 * SECOND);
-        assert_eq!(cache.get(&key()).expect("kept").body, "new");
+        assert_eq!(cache.get(&key()).expect("kept").body(), b"new");
         store(&cache, Content::missing("gone".into()), 4 * SECOND, 5 * SECOND);
-        assert_eq!(cache.get(&key()).expect("kept").body, "gone");
+        assert_eq!(cache.get(&key()).expect("kept").body(), b"gone");
     }
 
     #[test]
@@ -300,7 +300,7 @@ mod tests {
             store(&cache, data("2026-03-03T00:00:00Z", "late"), at(3), at(5));
             assert!(cache.get(&key()).is_none(), "that fetch may have seen what was there before");
             store(&cache, data("2026-03-01T00:00:00Z", "new"), at(5), at(6));
-            assert_eq!(cache.get(&key()).expect("kept").body, "new", "whatever was there before");
+            assert_eq!(cache.get(&key()).expect("kept").body(), b"new", "whatever was there before");
         }
         let other = Key { enterprise: "11111111-2222-4333-8444-555555555555".parse().expect("a UUID"), ..key() };
         cache.forget_enterprise(other.enterprise, 40 * SECOND);
@@ -326,5 +326,32 @@ mod tests {
         let evicted = evicted.lock().expect("unpoisoned");
         assert!(evicted.iter().all(|why| *why == Eviction::Size));
         assert_eq!(entries + evicted.len() as u64, 1_000);
+    }
+
+    #[test]
+    fn max_size_holds_after_many_threads_have_stored_replaced_and_read_at_once() {
+        const THREADS: u64 = 8;
+        let config = Config { max_size: crate::units::ByteSize(256 * 1024), ..Config::default() };
+        let cache = Cache::new(&config, HashMap::new(), Arc::new(|_| {}));
+        // Numbers overlap, and a body's length depends on who wrote it and when: a copy is replaced by longer and by shorter ones.
+        let change = |thread: u64, round: u64, n: u64| {
+            let key = Key { number: format!("+1202555{n:04}").parse().expect("E.164"), ..key() };
+            let length = usize::try_from((n * 31 + thread * 517 + round * 1_033) % 2_000).expect("short");
+            let at = SECOND * u32::try_from(round + 1).expect("few");
+            let content = Content::record(Reputation::Stored(None), vec![b'x'; length].into(), None);
+            let entry = cache.entry(&key, content, at, at);
+            assert!(entry.weight() as usize > entry.body().len() && entry.body().len() == length);
+            cache.keep(key, &entry);
+            cache.get(&key)
+        };
+        std::thread::scope(|scope| {
+            for thread in 0..THREADS {
+                scope.spawn(move || (0..4).for_each(|round| (0..500).for_each(|n| drop(change(thread, round, (n + thread * 61) % 700)))));
+            }
+        });
+        let (entries, counted) = cache.size();
+        let kept: Vec<_> = cache.copies().map(|(_, entry)| u64::from(entry.weight())).collect();
+        assert_eq!((entries, counted), (kept.len() as u64, kept.iter().sum()), "what is counted is what is there");
+        assert!(counted <= 256 * 1024 && counted > 128 * 1024, "{counted} bytes");
     }
 }

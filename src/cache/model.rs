@@ -124,7 +124,7 @@ fn entry(cache: &Cache, key: &Key, begun: u64, stored: u64) -> Arc<Entry> {
 }
 
 fn begun(entry: &Entry) -> u64 {
-    std::str::from_utf8(&entry.body).expect("digits").parse().expect("digits")
+    std::str::from_utf8(entry.body()).expect("digits").parse().expect("digits")
 }
 
 proptest! {

@@ -115,7 +115,7 @@ impl Cache {
         let mut count: u64 = 0;
         for (key, entry) in &self.entries {
             let Some(entry) = self.as_it_stands(&key, entry) else { continue };
-            let is_of_use = entry.age(elapsed) < self.config_of(&key).longest_life() && entry.body.len() <= LONGEST_RECORD - FIXED;
+            let is_of_use = entry.age(elapsed) < self.config_of(&key).longest_life() && entry.body().len() <= LONGEST_RECORD - FIXED;
             if key.partition == Partition::SHARED && is_of_use {
                 write_record(out, &key, &entry, elapsed)?;
                 count += 1;
@@ -201,7 +201,7 @@ struct Record {
 }
 
 fn write_record(out: &mut impl Write, key: &Key, entry: &Entry, elapsed: Duration) -> io::Result<()> {
-    let length = u32::try_from(FIXED + entry.body.len()).map_err(io::Error::other)?;
+    let length = u32::try_from(FIXED + entry.body().len()).map_err(io::Error::other)?;
     let kind: u8 = match entry.kind {
         Kind::Data => 0,
         Kind::Null => 1,
@@ -215,7 +215,7 @@ fn write_record(out: &mut impl Write, key: &Key, entry: &Entry, elapsed: Duratio
     out.write_all(&nanos(entry.lifetime()).to_le_bytes())?;
     out.write_all(&entry.data_age().map_or(NO_AGE, nanos).to_le_bytes())?;
     out.write_all(&entry.refreshed_at().map_or(NO_TIME, Timestamp::as_nanosecond).to_le_bytes())?;
-    out.write_all(&entry.body)
+    out.write_all(entry.body())
 }
 
 /// Less than what stands for none.
@@ -392,7 +392,7 @@ mod tests {
         assert_eq!(read.expect("whole"), Restored { entries: 3, clock_went_back: false });
         for n in 0..3 {
             let (was, is) = (before.get(&key(n)).expect("kept"), after.get(&key(n)).expect("restored"));
-            assert_eq!((&was.body, &was.etag, &was.last_modified), (&is.body, &is.etag, &is.last_modified));
+            assert_eq!((was.body(), was.etag(), was.last_modified()), (is.body(), is.etag(), is.last_modified()));
             assert_eq!(was.facts(ELAPSED + gap), is.facts(ELAPSED + gap));
         }
         assert_eq!(facts(&after, 0, ELAPSED + gap).expect("there").age, 90 * SECOND);

@@ -282,27 +282,28 @@ fn aged(mut response: Response<Body>, age: Option<Duration>) -> Response<Body> {
 }
 
 fn copy(entry: &Entry, origin: Origin, request: &HeaderMap, now: Duration) -> Response<Body> {
-    let mut response = if not_modified(entry, request) {
+    let etag = entry.etag();
+    let mut response = if not_modified(entry, &etag, request) {
         let mut response = Response::new(full(Bytes::new()));
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response
     } else {
-        json(entry.status(), entry.body.clone())
+        json(entry.status(), entry.body_to_send())
     };
-    response.headers_mut().insert(ETAG, entry.etag.clone());
-    if let Some(last_modified) = &entry.last_modified {
-        response.headers_mut().insert(LAST_MODIFIED, last_modified.clone());
+    response.headers_mut().insert(ETAG, etag);
+    if let Some(last_modified) = entry.last_modified() {
+        response.headers_mut().insert(LAST_MODIFIED, last_modified);
     }
     aged(response, (origin == Origin::Cache).then(|| entry.age(now)))
 }
 
 /// RFC 9110, 13.1.2: the weak comparison, over all lines of the field; `*` matches whatever there is. 13.1.3: a date only counts
 /// without tags.
-fn not_modified(entry: &Entry, request: &HeaderMap) -> bool {
+fn not_modified(entry: &Entry, etag: &HeaderValue, request: &HeaderMap) -> bool {
     let mut tags = request.get_all(IF_NONE_MATCH).into_iter().peekable();
     let unchanged = if tags.peek().is_some() {
         let mut tags = tags.filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(',')).map(str::trim);
-        tags.any(|tag| tag == "*" || tag.trim_start_matches("W/").as_bytes() == entry.etag.as_bytes())
+        tags.any(|tag| tag == "*" || tag.trim_start_matches("W/").as_bytes() == etag.as_bytes())
     } else {
         let since = request.get(IF_MODIFIED_SINCE).and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
         since.is_some_and(|since| !entry.is_modified_since(since))

@@ -48,7 +48,7 @@ impl Gateway {
     fn without_association(&self, items: &[Item]) -> Option<Answer> {
         let record = |item: &Item| {
             let entry = item.course.look.as_ref()?.entry()?.clone();
-            record::inner(&entry.body).map(str::to_owned).filter(|_| matches!(item.action, Action::Satisfied(_)))
+            record::inner(entry.body()).map(str::to_owned).filter(|_| matches!(item.action, Action::Satisfied(_)))
         };
         let records: Vec<_> = items.iter().map(record).collect::<Option<_>>()?;
         for item in items {

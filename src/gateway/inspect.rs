@@ -86,9 +86,9 @@ fn shown(copy: &Entry, now: Duration) -> Copy {
         outdated: copy.is_outdated(),
         evidence: copy.evidence().as_str(),
         last_decision: copy.last_decision().map(Decision::as_str),
-        etag: copy.etag.to_str().unwrap_or_default().to_owned(),
+        etag: copy.etag().to_str().unwrap_or_default().to_owned(),
         last_refreshed_at: copy.refreshed_at(),
         size_bytes: copy.weight(),
-        body_bytes: copy.body.len(),
+        body_bytes: copy.body().len(),
     }
 }
