@@ -41,7 +41,10 @@ pub struct Lead<K: Eq + Hash, T> {
 
 /// A wait for somebody else's work.
 #[derive(Clone, Debug)]
-pub struct Follow<T>(watch::Receiver<Option<T>>);
+pub struct Follow<T> {
+    flight: watch::Receiver<Option<T>>,
+    is_joined: bool,
+}
 
 /// The leader ended without a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -59,7 +62,7 @@ impl<K: Clone + Eq + Hash, T: Clone> Flights<K, T> {
     pub fn board(&self, key: &K) -> Seat<K, T> {
         let mut aloft = self.aloft();
         if let Some(flight) = aloft.get(key) {
-            return Seat::Follow(Follow(flight.clone()));
+            return Seat::Follow(Follow::joined(flight));
         }
         Seat::Lead(self.begin(&mut aloft, key))
     }
@@ -82,7 +85,7 @@ impl<K: Clone + Eq + Hash, T: Clone> Flights<K, T> {
 
     /// Follows the key's flight if one is under way.
     pub fn follow(&self, key: &K) -> Option<Follow<T>> {
-        self.aloft().get(key).cloned().map(Follow)
+        self.aloft().get(key).map(Follow::joined)
     }
 }
 
@@ -95,7 +98,7 @@ impl<K, T> Flights<K, T> {
 impl<K: Eq + Hash, T> Lead<K, T> {
     /// A wait for this very flight, for the caller who began it and whose connection may end before it does.
     pub fn follow(&self) -> Follow<T> {
-        Follow(self.sender.subscribe())
+        Follow { flight: self.sender.subscribe(), is_joined: false }
     }
 
     /// Ends the flight: all who follow get `result`, and whoever boards after that leads a new one.
@@ -117,10 +120,21 @@ impl<K: Eq + Hash, T> Drop for Lead<K, T> {
     }
 }
 
+impl<T> Follow<T> {
+    fn joined(flight: &watch::Receiver<Option<T>>) -> Self {
+        Self { flight: flight.clone(), is_joined: true }
+    }
+
+    /// Whether somebody else began it.
+    pub fn is_joined(&self) -> bool {
+        self.is_joined
+    }
+}
+
 impl<T: Clone> Follow<T> {
     /// Waits until the flight ends.
     pub async fn landed(mut self) -> Result<T, Crashed> {
-        let result = self.0.wait_for(Option::is_some).await.map_err(|_| Crashed)?;
+        let result = self.flight.wait_for(Option::is_some).await.map_err(|_| Crashed)?;
         result.clone().ok_or(Crashed)
     }
 }

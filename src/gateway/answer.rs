@@ -109,7 +109,7 @@ pub(super) enum Origin {
     /// It was fetched for this request, and not kept.
     Passing(Forward),
     /// It was fetched for another request.
-    Collapsed,
+    Collapsed(Forward),
 }
 
 /// Why a request went forward, as RFC 9211, 2.2, names it.
@@ -200,9 +200,11 @@ impl Answer {
                 format!("fwd={}; fwd-status={}; stored; {detail}", why.as_str(), entry.status().as_u16())
             }
             Content::Copy(entry, Origin::Passing(why)) => format!("fwd={}; fwd-status={}; {detail}", why.as_str(), entry.status().as_u16()),
-            Content::Copy(_, Origin::Collapsed) => format!("fwd=miss; collapsed; {detail}"),
+            Content::Copy(entry, Origin::Collapsed(why)) => {
+                format!("fwd={}; fwd-status={}; collapsed; {detail}", why.as_str(), entry.status().as_u16())
+            }
             Content::Page(..) => format!("hit; {detail}"),
-            Content::FetchedPage { kept, .. } => format!("fwd=miss; {}{detail}", if *kept { "stored; " } else { "" }),
+            Content::FetchedPage { kept, .. } => format!("fwd=miss; fwd-status=200; {}{detail}", if *kept { "stored; " } else { "" }),
             Content::Relay(relay) => format!("fwd=miss; fwd-status={}; {detail}", relay.status.as_u16()),
             Content::Passed(relay, why) => format!("fwd={}; fwd-status={}; {detail}", why.as_str(), relay.status.as_u16()),
             Content::Streamed(response) => format!("fwd={}; fwd-status={}; {detail}", Forward::Bypass.as_str(), response.status().as_u16()),

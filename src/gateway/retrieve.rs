@@ -34,6 +34,8 @@ pub(super) struct Course {
     copy: Option<Arc<Entry>>,
     pub(super) calls: Calls,
     pub(super) look: Option<Arc<Look>>,
+    /// Whether another request began that look.
+    joined: bool,
     pub(super) denied: Option<Denied>,
     pub(super) failure: Option<Failure>,
     /// What this request's own purchase cost.
@@ -61,6 +63,7 @@ impl Gateway {
                 Action::Refuse(reason) => return Err(self.refuse(reason, &course)),
                 Action::Probe => {
                     let look = self.look(ask.key, &ask.context, Keep::as_wanted(ask.want));
+                    course.joined = look.is_joined();
                     let look = visit.waiting_for(self.wait(look)).await;
                     course.looked(look::landed(look), self.0.clock.elapsed());
                     continue;
@@ -129,7 +132,7 @@ impl Gateway {
             probe: None,
             refused: None,
         };
-        Course { facts, copy, calls, look: None, denied: None, failure: None, bill: Bill::NOTHING }
+        Course { facts, copy, calls, look: None, joined: false, denied: None, failure: None, bill: Bill::NOTHING }
     }
 
     /// Begins the purchase, or follows whoever is making it. It goes on when nobody waits any more. None if one ended between
@@ -158,15 +161,14 @@ impl Gateway {
         }
         match landing.end {
             End::Served(entry, decision) if part == Part::Own => {
-                let forward = if ask.want.fresh { Forward::Request } else { Forward::Miss };
-                let content = Content::Copy(entry, Origin::Fetched(forward));
+                let content = Content::Copy(entry, Origin::Fetched(course.forward(ask)));
                 Some(Ok(Answer { decision, bill: course.bill, avoided: None, content }))
             }
             End::Served(entry, _) => {
                 // A plain read that joined a fresh call might have had stored data for nothing.
                 let would_bill = wanted.is_some() || landing.operation == Billable::FirstTouch;
                 let avoided = (would_bill && landing.billing == Billing::Billed).then_some(Avoided::Collapsed);
-                let answer = Answer::free(Decision::Collapsed, Content::Copy(entry, Origin::Collapsed));
+                let answer = Answer::free(Decision::Collapsed, Content::Copy(entry, Origin::Collapsed(course.forward(ask))));
                 Some(Ok(Answer { avoided, ..answer }))
             }
             End::Denied(denied) => {
@@ -191,18 +193,17 @@ impl Gateway {
             Source::Probe => {
                 let look = course.look.as_ref().expect("decide serves what is there");
                 let entry = look.entry().expect("decide serves what is there");
-                // RFC 9211, 2.2: a fresh copy was passed over since the request said so.
-                let forward = match course.facts.copy {
-                    Some(copy) if copy.is_fresh() => Forward::Request,
-                    Some(_) => Forward::Stale,
-                    None => Forward::Miss,
-                };
                 let kept =
                     !ask.want.no_store && (entry.kind != Kind::Null || keeps_null(&course.facts, self.0.rules.policy(ask.key.enterprise)));
                 if kept && entry.kind == Kind::Null {
                     self.0.cache.keep(ask.key, entry);
                 }
-                Content::Copy(entry.clone(), if kept { Origin::Fetched(forward) } else { Origin::Passing(forward) })
+                let origin = match course.forward(ask) {
+                    forward if !kept => Origin::Passing(forward),
+                    forward if course.joined => Origin::Collapsed(forward),
+                    forward => Origin::Fetched(forward),
+                };
+                Content::Copy(entry.clone(), origin)
             }
         };
         if let (Decision::Recovered, Some(sent)) = (decision, course.calls.unknown) {
@@ -239,6 +240,16 @@ impl Gateway {
 }
 
 impl Course {
+    /// Why the request went forward. RFC 9211, 2.2: a fresh copy is passed over only because the request says so.
+    fn forward(&self, ask: &Ask) -> Forward {
+        match self.facts.copy {
+            _ if ask.want.buys_fresh() => Forward::Request,
+            Some(copy) if copy.is_fresh() => Forward::Request,
+            Some(_) => Forward::Stale,
+            None => Forward::Miss,
+        }
+    }
+
     /// Adds what a look brought, and how old everything else is by now.
     pub(super) fn looked(&mut self, look: Arc<Look>, now: Duration) {
         self.facts.probe = Some(look.fact());

@@ -76,7 +76,7 @@ async fn rfc_9111_5_2_1_5_no_store_keeps_nothing_that_was_had_for_nothing() {
     }
     let page = || world.ask("/reputation/numbers?page[size]=3");
     let passing = page().header("cache-control", "no-store").send().await;
-    assert_eq!(passing.header("cache-status"), "reputation-gateway; fwd=miss; detail=passed");
+    assert_eq!(passing.header("cache-status"), "reputation-gateway; fwd=miss; fwd-status=200; detail=passed");
     assert_eq!(page().header("cache-control", "only-if-cached").send().await.outcome(), (504, "not_in_cache"));
     assert_eq!(world.charged(), "0.00");
     assert_eq!(asking(&world, UNCHECKED, "no-store").await.outcome(), (200, "first_touch"));
@@ -241,7 +241,11 @@ async fn a_thousand_who_wait_for_one_number_are_served_by_one_look() {
     let world = gated(|_| {}).await;
     let answers = waiting(&world, STORED, 1_000).await;
     world.gate.open();
-    assert!(answers.await.iter().all(|answer| answer.outcome() == (200, "probe")));
+    let answers = answers.await;
+    assert!(answers.iter().all(|answer| answer.outcome() == (200, "probe")));
+    let shared =
+        |answer: &&Answer| answer.header("cache-status") == "reputation-gateway; fwd=miss; fwd-status=200; collapsed; detail=probe";
+    assert_eq!(answers.iter().filter(shared).count(), 999, "RFC 9211, 2.7");
     assert_eq!((world.sent(), world.charged().as_str()), (1, "0.00"));
     assert_eq!(world.metric("reputation_gateway_requests_waiting").await, "0");
 }

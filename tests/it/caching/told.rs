@@ -83,7 +83,7 @@ async fn rfc_9211_2_an_answer_says_how_it_came_about() {
             "fwd=miss; fwd-status=500; detail=upstream_error",
             "hit; ttl=-60; detail=stale",
             "fwd=stale; fwd-status=200; stored; detail=revalidated",
-            "fwd=miss; stored; detail=passed",
+            "fwd=miss; fwd-status=200; stored; detail=passed",
             "hit; detail=hit",
         ]
     );
@@ -106,6 +106,6 @@ async fn rfc_9211_2_7_who_shares_a_purchase_is_told_so() {
         told.push(answer.await.expect("no panic").header("cache-status").to_owned());
     }
     told.sort();
-    let shared = "reputation-gateway; fwd=miss; collapsed; detail=collapsed";
+    let shared = "reputation-gateway; fwd=request; fwd-status=200; collapsed; detail=collapsed";
     assert_eq!(told, [shared, "reputation-gateway; fwd=request; fwd-status=200; stored; detail=billed"]);
 }
