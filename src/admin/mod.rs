@@ -136,6 +136,8 @@ impl Admin {
 }
 
 impl Service for Admin {
+    type Known = ();
+
     async fn call(&self, request: Request<Incoming>) -> Result<Response<Body>, Abort> {
         Ok(self.answer(request).await.unwrap_or_else(|refusal| refusal.response()))
     }

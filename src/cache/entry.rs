@@ -137,6 +137,19 @@ impl Entry {
         HeaderValue::from_bytes(&tag).expect("hexadecimal digits in quotes")
     }
 
+    /// The constant lines.
+    pub fn lines(&self) -> Vec<u8> {
+        let mut lines = Vec::new();
+        lines.extend_from_slice(b"etag: ");
+        lines.extend_from_slice(self.etag().as_bytes());
+        if let Some(date) = self.last_modified() {
+            lines.extend_from_slice(b"\r\nlast-modified: ");
+            lines.extend_from_slice(date.as_bytes());
+        }
+        lines.extend_from_slice(format!("\r\ncontent-length: {}\r\n", self.body.len()).as_bytes());
+        lines
+    }
+
     /// When Telnyx refreshed the data, as a date of HTTP (RFC 9110, 5.6.7); none for a time that has no such form.
     pub fn last_modified(&self) -> Option<HeaderValue> {
         let mut date = String::with_capacity("Sun, 06 Nov 1994 08:49:37 GMT".len());

@@ -14,6 +14,7 @@ mod enterprise;
 mod explain;
 mod failure;
 mod frequency;
+mod hit;
 mod inspect;
 mod list;
 mod look;
@@ -26,6 +27,7 @@ mod remediate;
 mod retrieve;
 mod single;
 mod snapshot;
+mod stamp;
 mod sync;
 mod unpublished;
 mod unresolved;
@@ -319,7 +321,17 @@ impl Gateway {
 }
 
 impl Service for Gateway {
+    type Known = hit::PlainRead;
+
     async fn call(&self, request: Request<Incoming>) -> Result<Response<Body>, Abort> {
         Ok(self.handle(request).await)
+    }
+
+    fn know(&self, head: &Parts) -> Option<hit::PlainRead> {
+        self.plain_read(head)
+    }
+
+    fn at_once(&self, target: &str, read: &hit::PlainRead, answers: &mut Vec<u8>) -> bool {
+        self.hit(target, read, answers).is_some()
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::header::{ALLOW, TRANSFER_ENCODING, WWW_AUTHENTICATE};
 use http::request::Parts;
-use http::{Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use serde_json::Value;
 
 use super::Rules;
@@ -62,7 +62,7 @@ pub(super) fn no_room() -> Box<Answer> {
 
 /// The head may be this long. hyper has a limit of its own far above, beyond which its answer is a bare 431.
 pub(super) fn check_head(head: &Parts, limit: usize) -> Refused<()> {
-    let fields: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len()).sum();
+    let fields = fields_size(&head.headers);
     let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
     if fields + target <= limit {
         return Ok(());
@@ -70,6 +70,11 @@ pub(super) fn check_head(head: &Parts, limit: usize) -> Refused<()> {
     let detail = format!("the request's target and fields take {} bytes, and this gateway allows {limit}", fields + target);
     let problem = Problem::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "header_too_large", "Request Header Fields Too Large", detail);
     Err(refusal(Decision::BadRequest, problem.never_retried()))
+}
+
+/// Bytes of a head's fields, as HTTP/1.1 writes them.
+pub(super) fn fields_size(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len()).sum()
 }
 
 /// What came raw is escaped on its way up, and may be three times as long then.

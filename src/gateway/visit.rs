@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use http::header::{CONNECTION, HeaderValue};
 use http::request::Parts;
-use http::{Method, Response};
-use uuid::Uuid;
+use http::{HeaderMap, Method, Response};
 
 use super::answer::{Answer, Bill, Content};
-use super::{Gateway, Shared};
+use super::{Gateway, Shared, stamp};
 use crate::auth::{ANONYMOUS, Identity};
 use crate::policy::decision::Decision;
 use crate::policy::evidence::Billing;
@@ -45,15 +44,14 @@ pub(super) struct Visit {
 
 impl Visit {
     pub(super) fn begin(gateway: &Gateway, head: &Parts) -> Self {
-        let theirs = head.headers.get(REQUEST_ID).filter(|id| is_plain(id)).cloned();
-        let ours = || HeaderValue::from_str(&Uuid::now_v7().simple().to_string()).expect("hexadecimal digits");
+        let ours = || HeaderValue::from_bytes(&stamp::request_id(gateway.0.clock.now())).expect("hexadecimal digits");
         Self {
             gateway: gateway.clone(),
             method: head.method.clone(),
             ended: false,
             began: gateway.0.clock.elapsed(),
             waited: Duration::ZERO,
-            request_id: theirs.unwrap_or_else(ours),
+            request_id: their_id(&head.headers).unwrap_or_else(ours),
             traceparent: head.headers.get(TRACEPARENT).filter(|context| is_trace_context(context)).cloned(),
             caller: Arc::from(ANONYMOUS),
             operation: Operation::Unknown,
@@ -179,6 +177,11 @@ impl Drop for Visit {
             self.record(Decision::Abandoned, bill, CLIENT_CLOSED_REQUEST);
         }
     }
+}
+
+/// The caller's own id for its request, if it is one that may be logged and sent on.
+pub(super) fn their_id(headers: &HeaderMap) -> Option<HeaderValue> {
+    headers.get(REQUEST_ID).filter(|id| is_plain(id)).cloned()
 }
 
 fn is_plain(id: &HeaderValue) -> bool {

@@ -217,6 +217,8 @@ impl Sandbox {
 }
 
 impl Service for Sandbox {
+    type Known = ();
+
     async fn call(&self, request: Request<Incoming>) -> Result<Response<Body>, Abort> {
         let (head, body) = request.into_parts();
         let Ok(body) = Limited::new(body, MAX_BODY).collect().await else {

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use futures_util::future::Either;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
@@ -16,6 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::front::Front;
 use super::http2::{self, Fitted, Streams};
 use super::tls::{Certificates, HTTP_2};
 use super::watchdog::{Protocol, Watchdog};
@@ -114,19 +117,20 @@ where
 {
     let config = &host.config;
     let watchdog = Watchdog::new(protocol, config.header_timeout.0, config.idle_timeout.0);
-    let io = TokioIo::new(watchdog.watch(stream, first));
     match protocol {
         Protocol::Http1 => {
+            let front = Front::new(stream, first, service.clone(), watchdog.marks());
             let connection = http1::Builder::new()
                 .header_read_timeout(None)
                 .max_buf_size((config.max_header_size.0 * HEAD_SLACK).max(64 * 1024))
                 .max_headers(MAX_FIELDS)
-                .serve_connection(io, watchdog.service(service));
+                .serve_connection(TokioIo::new(watchdog.watch(front)), watchdog.service(service));
             drive(connection, http1::Connection::graceful_shutdown, &watchdog, host, Duration::ZERO).await;
         }
         Protocol::Http2 => {
             let streams = Streams::new(host.streams.clone());
             let _ended_with_the_connection = streams.guard();
+            let io = TokioIo::new(watchdog.watch(Front::<_, S>::open(stream, first)));
             let connection = http2::builder(config, &streams).serve_connection(io, watchdog.service(Fitted(service)));
             drive(connection, hyper::server::conn::http2::Connection::graceful_shutdown, &watchdog, host, GOODBYE).await;
         }
@@ -140,24 +144,39 @@ where
     C: Future<Output = hyper::Result<()>>,
 {
     let mut connection = pin!(connection);
-    let mut barks = pin!(watchdog.barks());
-    let mut finishing = false;
+    // Each is polled only when it is woken itself: with every request the connection is, and stopping is everybody's.
+    let mut events = FuturesUnordered::new();
+    events.push(Either::Left(async {
+        host.stopping.cancelled().await;
+        Event::Stopping
+    }));
+    events.push(Either::Right(async {
+        watchdog.barks().await;
+        Event::StoodStill
+    }));
     let ended = loop {
         tokio::select! {
+            biased;
             ended = &mut connection => break ended,
-            () = host.stopping.cancelled(), if !finishing => {
-                finishing = true;
+            Some(event) = events.next() => {
+                watchdog.stop();
                 finish(connection.as_mut());
-            }
-            () = &mut barks => {
-                tracing::debug!("a connection stood still for too long");
-                finish(connection.as_mut());
-                let _too_slow = timeout(goodbye, &mut connection).await;
-                return;
+                if event == Event::StoodStill {
+                    tracing::debug!("a connection stood still for too long");
+                    let _too_slow = timeout(goodbye, &mut connection).await;
+                    return;
+                }
             }
         }
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended early");
     }
+}
+
+/// What happens to a connection from outside.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Event {
+    Stopping,
+    StoodStill,
 }

@@ -76,6 +76,8 @@ impl<F: Future<Output: Send> + Send + 'static> Executor<F> for Streams {
 pub(super) struct Fitted<S>(pub(super) S);
 
 impl<S: Service> Service for Fitted<S> {
+    type Known = ();
+
     async fn call(&self, request: Request<Incoming>) -> Result<Response<Body>, Abort> {
         let is_head = request.method() == Method::HEAD;
         let mut response = self.0.call(request).await?;

@@ -18,6 +18,8 @@ pub(super) struct Lines {
     kept: usize,
     after_cr: bool,
     body: Body,
+    /// Heads that have ended.
+    heads: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +46,12 @@ enum Body {
 
 impl Lines {
     pub(super) fn new() -> Self {
-        Self { part: Part::Start, line: [0; KEPT], kept: 0, after_cr: false, body: Body::Unsaid }
+        Self { part: Part::Start, line: [0; KEPT], kept: 0, after_cr: false, body: Body::Unsaid, heads: 0 }
+    }
+
+    /// How many requests have passed; none while a part of one has.
+    pub(super) fn ended(&self) -> Option<u64> {
+        (self.part == Part::Start && self.kept == 0).then_some(self.heads)
     }
 
     /// Passes what comes next, without a lone LF where lines are.
@@ -98,11 +105,14 @@ impl Lines {
                 self.body = Body::Unsaid;
                 Part::Head
             }
-            Part::Head if line.is_empty() => match self.body {
-                Body::Unsaid | Body::Length(0) => Part::Start,
-                Body::Length(length) => Part::Body(length),
-                Body::Chunked => Part::ChunkSize,
-            },
+            Part::Head if line.is_empty() => {
+                self.heads += 1;
+                match self.body {
+                    Body::Unsaid | Body::Length(0) => Part::Start,
+                    Body::Length(length) => Part::Body(length),
+                    Body::Chunked => Part::ChunkSize,
+                }
+            }
             Part::Head => {
                 if let Some(length) = value(line, b"content-length:") {
                     // The parser takes equal lengths for one.
@@ -155,6 +165,24 @@ mod tests {
     fn bodies_are_left_alone_and_so_are_whole_lines() {
         for cut in 1..BODIES.len() {
             assert_eq!(passed(BODIES, cut), BODIES);
+        }
+    }
+
+    #[test]
+    fn requests_are_counted_when_they_have_passed_whole() {
+        let mut lines = Lines::new();
+        for (part, ended) in [
+            ("", Some(0)),
+            ("\r\nGET / HTTP/1.1\r\n", None),
+            ("\r\n", Some(1)),
+            ("POST / HTTP/1.1\r\ncontent-length: 2\r\n\r\na", None),
+            ("bG", None),
+            ("ET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n", Some(4)),
+            ("POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n0\r\n", None),
+            ("\r\n", Some(5)),
+        ] {
+            lines.pass(&mut part.as_bytes().to_vec());
+            assert_eq!(lines.ended(), ended, "{part:?}");
         }
     }
 

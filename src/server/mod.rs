@@ -3,6 +3,7 @@
 mod config;
 mod connection;
 mod frames;
+mod front;
 mod http2;
 mod lines;
 mod listen;
@@ -11,6 +12,7 @@ mod watchdog;
 
 use std::future::Future;
 
+use http::request::Parts;
 use http::{Request, Response};
 use hyper::body::Incoming;
 
@@ -21,9 +23,22 @@ pub use tls::{Certificates, TlsError};
 use crate::wire::body::Body;
 
 /// What answers the requests of a connection.
-pub trait Service: Clone + Send + Sync + 'static {
+pub trait Service: Clone + Send + Sync + Unpin + 'static {
+    /// What a request's head says besides its target, where such requests may be answered at once.
+    type Known: Send + Unpin + 'static;
+
     /// Answers one request, or closes the connection without an answer.
     fn call(&self, request: Request<Incoming>) -> impl Future<Output = Result<Response<Body>, Abort>> + Send;
+
+    /// What this head says; none, if requests with such a head are not answered at once. It has no body, and its target tells nothing.
+    fn know(&self, _head: &Parts) -> Option<Self::Known> {
+        None
+    }
+
+    /// Answers a GET of HTTP/1.1 at once, if that takes nothing but memory: adds all bytes of the answer, or leaves `answers` as it is.
+    fn at_once(&self, _target: &str, _known: &Self::Known, _answers: &mut Vec<u8>) -> bool {
+        false
+    }
 }
 
 /// Close the connection and say nothing.

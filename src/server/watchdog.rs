@@ -9,14 +9,13 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt, Either};
+use http_body_util::Either;
 use hyper::body::{Frame, Incoming, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
@@ -43,18 +42,43 @@ pub(super) struct Watchdog {
     idle: Duration,
 }
 
-/// Times are milliseconds since `origin`; 0 in `head_began` says that no head is being read.
+/// Times are milliseconds since `origin`; 0 in `head_began` says that no head is being read. One task alone writes those of HTTP/1.1.
 #[derive(Debug)]
-struct Marks {
+pub(super) struct Marks {
     protocol: Protocol,
     origin: Instant,
     moved: AtomicU64,
     head_began: AtomicU64,
     answering: AtomicU32,
+    /// Answers whose bodies are streamed.
     streaming: AtomicU32,
+    /// Answers whose bodies the parser has not taken whole.
+    unsent: AtomicU32,
+    /// Requests that the service has ended.
+    served: AtomicU64,
+    /// HTTP/1.1: all requests that were passed on have been answered, and the answers sent.
+    rests: AtomicBool,
+    /// The request under way, or else none, is the last.
+    stops: AtomicBool,
 }
 
 impl Marks {
+    /// Whether nothing is under way beyond the front.
+    pub(super) fn rests(&self) -> bool {
+        self.rests.load(Ordering::Relaxed)
+    }
+
+    /// Whether no further requests are taken.
+    pub(super) fn stops(&self) -> bool {
+        self.stops.load(Ordering::Relaxed)
+    }
+
+    /// Requests were answered from memory. No head is being read: each of them was there whole.
+    pub(super) fn answered_at_once(&self) {
+        self.moved();
+        self.head_began.store(0, Ordering::Relaxed);
+    }
+
     fn now(&self) -> u64 {
         u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX).max(1)
     }
@@ -94,30 +118,44 @@ impl Watchdog {
             head_began: AtomicU64::new(0),
             answering: AtomicU32::new(0),
             streaming: AtomicU32::new(0),
+            unsent: AtomicU32::new(0),
+            served: AtomicU64::new(0),
+            rests: AtomicBool::new(protocol == Protocol::Http1),
+            stops: AtomicBool::new(false),
         };
         Self { marks: Arc::new(marks), head, idle }
     }
 
-    /// The connection's bytes, leaving marks; those in `first` were read from it before.
-    pub(super) fn watch<T>(&self, io: T, first: BytesMut) -> Watched<T> {
+    /// What is known of the connection, for those that stand before the parser.
+    pub(super) fn marks(&self) -> &Arc<Marks> {
+        &self.marks
+    }
+
+    /// Takes no further requests.
+    pub(super) fn stop(&self) {
+        self.marks.stops.store(true, Ordering::Relaxed);
+    }
+
+    /// The connection's bytes, leaving marks.
+    pub(super) fn watch<T>(&self, io: T) -> Watched<T> {
         let view = match self.marks.protocol {
             Protocol::Http1 => View::Http1(Lines::new()),
             Protocol::Http2 => View::Http2 { read: Frames::of_client(), written: Frames::of_server() },
         };
-        Watched { io, first, view, marks: Arc::clone(&self.marks) }
+        Watched { io, view, marks: Arc::clone(&self.marks) }
     }
 
     /// The connection's requests, leaving marks.
     pub(super) fn service<S: Service>(
         &self,
         service: S,
-    ) -> impl hyper::service::Service<Request<Incoming>, Response = Response<Body>, Error = Abort, Future: Send> + use<S> {
+    ) -> impl hyper::service::Service<Request<Incoming>, Response = Response<Sending>, Error = Abort, Future: Send> + use<S> {
         let marks = Arc::clone(&self.marks);
         hyper::service::service_fn(move |request| {
             let (service, marks) = (service.clone(), Arc::clone(&marks));
             async move {
                 let _answering = Answering::begin(&marks);
-                Ok(service.call(request).await?.map(|body| Streaming::mark(body, &marks)))
+                Ok(service.call(request).await?.map(|body| Sending::begin(body, &marks)))
             }
         })
     }
@@ -161,28 +199,30 @@ impl Drop for Answering {
     fn drop(&mut self) {
         self.0.moved();
         self.0.answering.fetch_sub(1, Ordering::Relaxed);
+        self.0.served.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// An answer whose body is still coming. The connection may stand still no longer than others.
-struct Streaming {
-    body: BoxBody<Bytes, BoxError>,
+/// The body of an answer. While it is streamed, the connection may stand still no longer than others.
+pub(super) struct Sending {
+    body: Body,
     marks: Arc<Marks>,
 }
 
-impl Streaming {
-    fn mark(body: Body, marks: &Arc<Marks>) -> Body {
-        match body {
-            Either::Left(_) => body,
-            Either::Right(body) => {
-                marks.streaming.fetch_add(1, Ordering::Relaxed);
-                Either::Right(BodyExt::boxed(Self { body, marks: Arc::clone(marks) }))
-            }
-        }
+impl Sending {
+    fn begin(body: Body, marks: &Arc<Marks>) -> Self {
+        marks.unsent.fetch_add(1, Ordering::Relaxed);
+        marks.streaming.fetch_add(streams(&body), Ordering::Relaxed);
+        Self { body, marks: Arc::clone(marks) }
     }
 }
 
-impl hyper::body::Body for Streaming {
+/// 1 for what is still coming, 0 for what is at hand.
+fn streams(body: &Body) -> u32 {
+    u32::from(matches!(body, Either::Right(_)))
+}
+
+impl hyper::body::Body for Sending {
     type Data = Bytes;
     type Error = BoxError;
 
@@ -199,9 +239,10 @@ impl hyper::body::Body for Streaming {
     }
 }
 
-impl Drop for Streaming {
+impl Drop for Sending {
     fn drop(&mut self) {
-        self.marks.streaming.fetch_sub(1, Ordering::Relaxed);
+        self.marks.unsent.fetch_sub(1, Ordering::Relaxed);
+        self.marks.streaming.fetch_sub(streams(&self.body), Ordering::Relaxed);
     }
 }
 
@@ -209,8 +250,6 @@ impl Drop for Streaming {
 #[derive(Debug)]
 pub(super) struct Watched<T> {
     io: T,
-    /// Read already, and not yet passed on.
-    first: BytesMut,
     view: View,
     marks: Arc<Marks>,
 }
@@ -227,16 +266,30 @@ impl<T> Watched<T> {
         match &mut self.view {
             View::Http1(lines) => {
                 lines.pass(bytes);
+                self.marks.rests.store(false, Ordering::Relaxed);
                 self.marks.read_http1();
             }
             View::Http2 { read, .. } => self.marks.read_http2(read.follow(bytes)),
         }
     }
 
+    /// All that the parser had is written. It rests if no request of those it was given waits for an answer, or for the end of one.
+    fn flushed(&self) {
+        let View::Http1(lines) = &self.view else { return };
+        let Marks { answering, unsent, served, rests, .. } = &*self.marks;
+        let all_sent = [answering, unsent].iter().all(|count| count.load(Ordering::Relaxed) == 0);
+        if all_sent && lines.ended() == Some(served.load(Ordering::Relaxed)) {
+            rests.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// Marks the first `written` bytes of these.
     fn wrote<'s>(&mut self, written: &Poll<io::Result<usize>>, slices: impl Iterator<Item = &'s [u8]>) {
         let &Poll::Ready(Ok(mut left)) = written else { return };
-        let View::Http2 { written: frames, .. } = &mut self.view else { return self.marks.moved() };
+        let View::Http2 { written: frames, .. } = &mut self.view else {
+            self.marks.rests.store(false, Ordering::Relaxed);
+            return self.marks.moved();
+        };
         for slice in slices {
             let length = slice.len().min(left);
             if frames.follow(&slice[..length]).data {
@@ -250,14 +303,7 @@ impl<T> Watched<T> {
 impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let read = if self.first.is_empty() {
-            Pin::new(&mut self.io).poll_read(cx, buffer)
-        } else {
-            let length = self.first.len().min(buffer.remaining());
-            buffer.put_slice(&self.first[..length]);
-            self.first.advance(length);
-            Poll::Ready(Ok(()))
-        };
+        let read = Pin::new(&mut self.io).poll_read(cx, buffer);
         let bytes = &mut buffer.filled_mut()[before..];
         if !bytes.is_empty() {
             self.read(bytes);
@@ -284,7 +330,9 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+        self.flushed();
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -4,15 +4,19 @@ use std::borrow::Cow;
 
 use http::Uri;
 use percent_encoding::percent_decode_str;
+use smallvec::SmallVec;
 
 /// A path's segments and a query's pairs, decoded. The leading `v2` of a path is optional and not kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target<'u> {
     /// The segments, decoded: none is empty, a dot segment, or holds a slash or a control byte.
-    pub segments: Vec<Cow<'u, str>>,
+    pub segments: Segments<'u>,
     /// The query.
     pub query: Query<'u>,
 }
+
+/// Those of every path that leads somewhere need no allocation.
+pub type Segments<'u> = SmallVec<[Cow<'u, str>; 8]>;
 
 /// A query's names and values in their order, decoded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,12 +48,17 @@ pub enum BadTarget {
 impl<'u> Target<'u> {
     /// Decodes a target in origin or absolute form.
     pub fn parse(uri: &'u Uri) -> Result<Self, BadTarget> {
-        let path = uri.path().strip_prefix('/').ok_or(BadTarget::NoPath)?;
-        let path = path.strip_prefix("v2/").unwrap_or(path);
-        let segments = path.split('/').map(segment).collect::<Result<_, _>>()?;
+        let segments = segments(uri.path())?;
         let query = uri.query().map(Query::parse).transpose()?.unwrap_or_default();
         Ok(Self { segments, query })
     }
+}
+
+/// Decodes a path.
+pub fn segments(path: &str) -> Result<Segments<'_>, BadTarget> {
+    let path = path.strip_prefix('/').ok_or(BadTarget::NoPath)?;
+    let path = path.strip_prefix("v2/").unwrap_or(path);
+    path.split('/').map(segment).collect()
 }
 
 fn segment(raw: &str) -> Result<Cow<'_, str>, BadTarget> {
@@ -85,6 +94,9 @@ impl<'u> Query<'u> {
 }
 
 fn decode<'u>(raw: &'u str, part: &'static str) -> Result<Cow<'u, str>, BadTarget> {
+    if raw.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'%') {
+        return Ok(Cow::Borrowed(raw));
+    }
     let whole = |at: usize| raw.as_bytes().get(at + 1..at + 3).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit));
     if !raw.match_indices('%').all(|(at, _)| whole(at)) {
         return Err(BadTarget::Escape(part));

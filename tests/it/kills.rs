@@ -50,6 +50,8 @@ struct Upstream {
 }
 
 impl Service for Upstream {
+    type Known = ();
+
     async fn call(&self, request: Request<Incoming>) -> Result<Response<Body>, Abort> {
         if !request.uri().path().contains("/numbers/") && request.method() != Method::POST {
             return self.sandbox.call(request).await;

@@ -18,6 +18,7 @@ mod enable;
 mod explain;
 mod faults;
 mod frequency;
+mod front;
 mod fresh;
 mod h2;
 mod harness;

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use client::{Answer, Ask, exchange};
 pub(crate) use gate::Gate;
 pub(crate) use origin::Origin;
-pub(crate) use wire::Wire;
+pub(crate) use wire::{Raw, Wire};
 
 pub(crate) const ENTERPRISE: &str = sandbox::ENTERPRISE;
 /// Has data from the start.

@@ -1,0 +1,101 @@
+//! A plain read whose answer is at hand, from its target's bytes to its answer's: the way that nearly all requests take.
+//!
+//! Nothing is decided here. What a head says, what a path means, whom a copy may be shown to and when it may be served is asked of the same
+//! functions as on the long way, which [`Gateway::handle`](super::Gateway) shows; whatever they do not plainly allow goes that way.
+
+use std::time::Duration;
+
+use http::header::{IF_MODIFIED_SINCE, IF_NONE_MATCH};
+use http::request::Parts;
+use http::{HeaderValue, Method};
+
+use super::Gateway;
+use super::refusal;
+use super::stamp;
+use super::visit;
+use crate::auth::Identity;
+use crate::cache::{Entry, Key};
+use crate::policy::decide::{Action, Facts, Source, Want, decide};
+use crate::policy::decision::Decision;
+use crate::telnyx::{Operation, PhoneNumber, route};
+use crate::wire::authority;
+use crate::wire::directives::Directives;
+use crate::wire::target;
+
+/// What a read says that wants nothing in particular: no more than who asks.
+#[derive(Debug)]
+pub struct PlainRead {
+    identity: Identity,
+    /// The caller's own id for its request.
+    request_id: Option<HeaderValue>,
+    /// Bytes of its fields, as [`refusal::check_head`] counts them.
+    size: usize,
+}
+
+impl Gateway {
+    /// What a head comes to, if it asks for nothing but a read.
+    pub(super) fn plain_read(&self, head: &Parts) -> Option<PlainRead> {
+        let conditional = [IF_NONE_MATCH, IF_MODIFIED_SINCE].iter().any(|name| head.headers.contains_key(name));
+        if conditional || authority::check(head).is_err() || Directives::parse(&head.headers) != Directives::default() {
+            return None;
+        }
+        let identity = self.0.auth.identify(&head.headers).ok()?;
+        Some(PlainRead { identity, request_id: visit::their_id(&head.headers), size: refusal::fields_size(&head.headers) })
+    }
+
+    /// Adds the answer to a plain read to `answers`, if its number's copy is a hit.
+    pub(super) fn hit(&self, path: &str, read: &PlainRead, answers: &mut Vec<u8>) -> Option<()> {
+        let shared = &*self.0;
+        let began = shared.clock.elapsed();
+        if read.size + path.len() > shared.rules.max_header_size {
+            return None;
+        }
+        let segments = target::segments(path).ok()?;
+        let route = route(&Method::GET, &segments).ok().filter(|route| route.operation == Operation::Retrieve)?;
+        let number = PhoneNumber::from_segment(route.number?).ok()?;
+        let enterprise = self.enterprise_at_hand(route.enterprise, &read.identity).ok()??;
+        let copy = shared.cache.get(&Key { partition: read.identity.partition, enterprise, number })?;
+        let facts = Facts { want: Want { may_bill: true, ..Want::default() }, copy: Some(copy.facts(began)), ..Facts::default() };
+        if decide(&facts, shared.rules.policy(enterprise)) != Action::Serve(Decision::Hit, Source::Copy) {
+            return None;
+        }
+        copy.serve(Decision::Hit);
+        let now = shared.clock.now();
+        let ours;
+        let id = match &read.request_id {
+            Some(theirs) => theirs.as_bytes(),
+            None => {
+                ours = stamp::request_id(now);
+                &ours
+            }
+        };
+        write(answers, &copy, began, id, &stamp::date(now));
+        let duration = shared.clock.elapsed().saturating_sub(began);
+        let operation = Operation::Retrieve.as_str();
+        shared.metrics.requests.with_label_values(&[operation, Decision::Hit.as_str(), &read.identity.caller.name]).inc();
+        shared.metrics.request_duration.with_label_values(&[operation]).observe(duration.as_secs_f64());
+        shared.metrics.overhead.with_label_values(&[operation]).observe(duration.as_secs_f64());
+        Some(())
+    }
+}
+
+/// The answer's bytes; the fields are those that [`Answer::into_response`](super::answer::Answer::into_response) gives such an answer.
+fn write(answers: &mut Vec<u8>, copy: &Entry, now: Duration, id: &[u8], date: &stamp::Date) {
+    let mut number = itoa::Buffer::new();
+    answers.extend_from_slice(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n");
+    answers.extend_from_slice(&copy.lines());
+    answers.extend_from_slice(b"age: ");
+    answers.extend_from_slice(number.format(copy.age(now).as_secs()).as_bytes());
+    answers.extend_from_slice(b"\r\ncache-control: private, max-age=");
+    answers.extend_from_slice(number.format(copy.lifetime().as_secs()).as_bytes());
+    answers.extend_from_slice(b"\r\ncache-status: reputation-gateway; hit; ttl=");
+    answers.extend_from_slice(number.format(copy.ttl_seconds(now)).as_bytes());
+    answers.extend_from_slice(b"; detail=hit\r\nx-request-id: ");
+    answers.extend_from_slice(id);
+    answers.extend_from_slice(
+        b"\r\nx-gateway-decision: hit\r\nx-gateway-billed: no\r\nx-gateway-cost-usd: 0.00\r\nvia: 1.1 reputation-gateway\r\ndate: ",
+    );
+    answers.extend_from_slice(date);
+    answers.extend_from_slice(b"\r\n\r\n");
+    answers.extend_from_slice(copy.body());
+}
