@@ -4,6 +4,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -12,7 +13,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Unsafe};
 use crate::gateway::{BuildError, Gateway};
 use crate::secret::NoSecret;
-use crate::server::{self, Certificates, Server, TlsError};
+use crate::server::{self, Certificates, Server, TlsError, Workers};
 
 /// A gateway with its listeners bound: callers may connect already, and are answered once it runs.
 pub struct App {
@@ -20,6 +21,7 @@ pub struct App {
     admin: Admin,
     listeners: Vec<Server>,
     admin_listener: Server,
+    workers: Option<Arc<Workers>>,
     draining: CancellationToken,
 }
 
@@ -65,7 +67,15 @@ impl App {
         let gateway = Gateway::build(config, clock)?;
         let draining = CancellationToken::new();
         let admin = Admin::new(gateway.clone(), token.as_ref(), draining.clone());
-        Ok(Self { gateway, admin, listeners, admin_listener, draining })
+        Ok(Self { gateway, admin, listeners, admin_listener, workers: None, draining })
+    }
+
+    /// The same, where callers' connections are served by these threads rather than by the runtime that it runs on.
+    #[must_use]
+    pub fn on(self, workers: Workers) -> Self {
+        let workers = Arc::new(workers);
+        let listeners = self.listeners.into_iter().map(|listener| listener.on(Arc::clone(&workers))).collect();
+        Self { listeners, workers: Some(workers), ..self }
     }
 
     /// Where callers connect.
@@ -110,6 +120,10 @@ impl App {
         stopped.cancel();
         if let Err(error) = admin.await {
             tracing::error!(%error, "the admin listener failed");
+        }
+        // Only here, since purchases go on when their callers' connections have ended. Their threads are waited for.
+        if let Err(error) = spawn_blocking(move || drop(self.workers)).await {
+            tracing::error!(%error, "the workers did not end");
         }
         tracing::info!("stopped");
     }

@@ -2,6 +2,7 @@
 
 use std::net::{AddrParseError, SocketAddr};
 use std::str::FromStr;
+use std::thread::available_parallelism;
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
@@ -12,9 +13,12 @@ use crate::clock::Clock;
 use crate::config::{Config, LoadError};
 use crate::sandbox::{self, Sandbox};
 use crate::secret::Secret;
-use crate::server::{self, Server};
+use crate::server::{self, Server, Workers};
 use crate::telemetry;
 use crate::units::OneOrMany;
+
+/// Threads for all but callers' connections: accepting them, operators' requests, and what goes on in the background.
+const ASIDE: usize = 2;
 
 /// The configuration of `serve --sandbox` without a file.
 const DEMO: &str = include_str!("../../config/demo.toml");
@@ -62,7 +66,7 @@ impl Serve {
         }
         config.admin.listen = self.admin_listen.unwrap_or(config.admin.listen);
         let _log = telemetry::init(&config.telemetry)?;
-        runtime(config.server.workers)?.block_on(serve(config, self.sandbox))
+        runtime(ASIDE)?.block_on(serve(config, self.sandbox))
     }
 }
 
@@ -79,7 +83,7 @@ async fn serve(mut config: Config, sandbox: Option<Standin>) -> Result<(), Faile
             Some(server)
         }
     };
-    let app = App::start(&config, &clock).await?;
+    let app = App::start(&config, &clock).await?.on(Workers::start(config.server.workers)?);
     let mut standin = String::new();
     if let Some(server) = sandbox {
         standin = format!(" sandbox={}", server.address());
@@ -105,7 +109,7 @@ async fn bind_sandbox(standin: Standin) -> Result<Server, StartError> {
 }
 
 pub(super) fn run_sandbox(listen: SocketAddr, config: sandbox::Config) -> Result<(), Failed> {
-    runtime(0)?.block_on(async {
+    runtime(available_parallelism()?.get())?.block_on(async {
         let server = app::bind(listen, &server::Config::default()).await?;
         let stop = stop_signal()?;
         announce(&format!("ready sandbox={}", server.address()))?;

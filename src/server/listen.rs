@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::connection::{Host, serve_connection};
 use super::tls::Certificates;
+use super::workers::Workers;
 use super::{Config, Service};
 
 /// What the kernel says when descriptors run out passes when connections end; trying at once would spin.
@@ -27,6 +28,7 @@ pub struct Server {
     connections: Arc<Semaphore>,
     config: Config,
     certificates: Option<Arc<Certificates>>,
+    workers: Option<Arc<Workers>>,
 }
 
 impl Server {
@@ -35,13 +37,19 @@ impl Server {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let connections = Arc::new(Semaphore::new(config.max_connections));
-        Ok(Self { listener, address, connections, config: config.clone(), certificates: None })
+        Ok(Self { listener, address, connections, config: config.clone(), certificates: None, workers: None })
     }
 
     /// The same, where TLS is spoken if there are certificates.
     #[must_use]
     pub fn with_certificates(self, certificates: Option<Arc<Certificates>>) -> Self {
         Self { certificates, ..self }
+    }
+
+    /// The same, where connections are served by these threads rather than by the runtime that accepts them.
+    #[must_use]
+    pub fn on(self, workers: Arc<Workers>) -> Self {
+        Self { workers: Some(workers), ..self }
     }
 
     /// The address that was bound, with the port the kernel chose where 0 was asked for.
@@ -62,11 +70,19 @@ impl Server {
         loop {
             tokio::select! {
                 (stream, permit) = self.accept() => {
-                    let served = serve_connection(stream, service.clone(), host.clone());
-                    connections.spawn(async move {
-                        let _permit = permit;
-                        served.await;
-                    });
+                    let (service, host) = (service.clone(), host.clone());
+                    match self.workers.as_deref().map(Workers::least_busy) {
+                        None => connections.spawn(async move {
+                            let _permit = permit;
+                            serve_connection(stream, service, host).await;
+                        }),
+                        Some((worker, seat)) => connections.spawn_on(async move {
+                            let _held = (permit, seat);
+                            if let Some(stream) = moved(stream) {
+                                serve_connection(stream, service, host).await;
+                            }
+                        }, worker),
+                    };
                 }
                 Some(_) = connections.join_next() => {}
                 () = &mut stop => break,
@@ -95,4 +111,10 @@ impl Server {
             }
         }
     }
+}
+
+/// The connection on the runtime that this runs on.
+fn moved(stream: TcpStream) -> Option<TcpStream> {
+    let moved = stream.into_std().and_then(TcpStream::from_std);
+    moved.inspect_err(|error| tracing::debug!(%error, "a connection ended before it began")).ok()
 }

@@ -9,6 +9,7 @@ mod lines;
 mod listen;
 mod tls;
 mod watchdog;
+mod workers;
 
 use std::future::Future;
 
@@ -19,6 +20,7 @@ use hyper::body::Incoming;
 pub use config::{Config, Tls};
 pub use listen::Server;
 pub use tls::{Certificates, TlsError};
+pub use workers::Workers;
 
 use crate::wire::body::Body;
 
