@@ -78,7 +78,7 @@ impl Filling {
         let (key, begun, refreshed) = (Self::key(number), self.clock.elapsed(), self.clock.now());
         let body = received(&body(number, length));
         let content = Content::record(Reputation::Stored(Some(refreshed)), body, Some(refreshed));
-        self.cache.keep(key, &self.cache.entry(&key, content, begun, self.clock.elapsed()));
+        self.cache.keep(&self.cache.entry(&key, content, begun, self.clock.elapsed()));
     }
 
     fn read(&self, nth: u64) -> bool {

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use http::{Method, Uri};
-use reputation_gateway::cache::{Content, Entry};
+use reputation_gateway::cache::{Content, Entry, Key};
 use reputation_gateway::policy::decide::{Copy, Facts, FirstTouch, Kind, OnDenied, Policy, Want, decide};
+use reputation_gateway::policy::entitlement::Partition;
 use reputation_gateway::telnyx::{EnterpriseId, PhoneNumber, record, route};
 use reputation_gateway::wire::target::Target;
 
@@ -78,7 +79,9 @@ fn bodies(c: &mut Criterion) {
 fn copy(c: &mut Criterion) {
     let hour = Duration::from_hours(1);
     let reputation = record::document(RECORD.as_bytes()).expect("a record").reputation;
-    let entry = Entry::new(Content::record(reputation, RECORD.into(), None), hour, hour, hour);
+    let enterprise = "6a09cdc3-8948-47f0-aa62-74ac943d6c58".parse().expect("a UUID");
+    let key = Key { partition: Partition::SHARED, enterprise, number: "+16035551234".parse().expect("E.164") };
+    let entry = Entry::new(&key, Content::record(reputation, RECORD.into(), None), hour, hour, hour);
     c.bench_function("a copy's ETag, Last-Modified and body", |b| {
         b.iter(|| {
             let entry = black_box(&entry);

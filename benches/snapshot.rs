@@ -28,7 +28,7 @@ fn filled(copies: u64, now: Duration) -> Cache {
     for n in 0..copies {
         let key = Key { partition: Partition::SHARED, enterprise, number: format!("+1{:010}", 2_025_550_000 + n).parse().expect("E.164") };
         let content = Content::record(Reputation::Stored(None), Bytes::from(vec![b'x'; BODY]), None);
-        cache.keep(key, &cache.entry(&key, content, now, now));
+        cache.keep(&cache.entry(&key, content, now, now));
     }
     cache
 }

@@ -1,7 +1,8 @@
 //! What is remembered of the numbers: copies of answers, lists, and which calls were paid for.
 //!
-//! Copies live in moka, bounded by their weight. Freshness is judged by `policy` on ages that come from the gateway's own
-//! clock; moka only bounds. Its `get_with` is not used: what fills the cache may cost money and has its own single flight.
+//! Copies live in a table of our own, bounded by their weight ([`store`]); what is small beside them lives in moka, bounded by its count.
+//! Freshness is judged by `policy` on ages that come from the gateway's own clock. moka's `get_with` is not used: what fills the
+//! cache may cost money and has its own single flight.
 
 mod calls;
 mod config;
@@ -12,14 +13,13 @@ mod lists;
 mod model;
 mod moments;
 mod snapshot;
+mod store;
 mod sweep;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use moka::notification::RemovalCause;
-use moka::ops::compute::Op;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache as Moka;
 use strum::{IntoStaticStr, VariantArray};
@@ -33,6 +33,7 @@ pub use moments::Scope;
 pub use snapshot::Unread;
 
 use moments::{Fate, Moments};
+use store::{Change, Store};
 
 use crate::policy::decide::Kind;
 use crate::policy::entitlement::Partition;
@@ -78,7 +79,7 @@ const OUTDATED: u64 = 100_000;
 /// The copies.
 #[derive(Clone)]
 pub struct Cache {
-    entries: Moka<Key, Arc<Entry>>,
+    entries: Arc<Store>,
     /// When a number's copies were last outdated (monotonic), for fetches that were under way then.
     outdated: Moka<Key, Duration>,
     /// When copies were purged, or all of an enterprise forgotten, whoever may read them.
@@ -91,39 +92,28 @@ pub struct Cache {
 impl Cache {
     /// An empty cache. `configs`: of enterprises with lifetimes of their own.
     pub fn new(config: &Config, configs: HashMap<EnterpriseId, Config>, on_eviction: OnEviction) -> Self {
-        let evicted = move |_: Arc<Key>, _: Arc<Entry>, cause| match cause {
-            RemovalCause::Size => on_eviction(Eviction::Size),
-            RemovalCause::Expired => on_eviction(Eviction::Expired),
-            RemovalCause::Explicit | RemovalCause::Replaced => {}
-        };
-        let entries = Moka::builder()
-            .max_capacity(config.max_size.0 as u64)
-            .weigher(|_: &Key, entry: &Arc<Entry>| entry.weight())
-            // The default policy may refuse a new entry in favour of popular ones; an answer that was paid for is kept.
-            .eviction_policy(EvictionPolicy::lru())
-            .time_to_live(configs.values().map(Config::longest_life).fold(config.longest_life(), Duration::max))
-            .eviction_listener(evicted)
-            .build();
+        let longest_life = configs.values().map(Config::longest_life).fold(config.longest_life(), Duration::max);
+        let entries = Arc::new(Store::new(config.max_size.0 as u64, longest_life, on_eviction));
         let outdated = Moka::builder().max_capacity(OUTDATED).eviction_policy(EvictionPolicy::lru()).build();
         Self { entries, outdated, moments: Moments::default(), config: config.clone(), configs }
     }
 
-    /// The copy of an answer, however old.
-    pub fn get(&self, key: &Key) -> Option<Arc<Entry>> {
-        self.as_it_stands(key, self.entries.get(key)?)
+    /// The copy of an answer, fresh or not, unless it is too old to be served in any way.
+    pub fn get(&self, key: &Key) -> Option<Entry> {
+        self.as_it_stands(self.entries.get(key)?)
     }
 
     /// What moments have left of a copy.
-    fn as_it_stands(&self, key: &Key, kept: Arc<Entry>) -> Option<Arc<Entry>> {
-        match self.fate(key, &kept) {
+    fn as_it_stands(&self, kept: Entry) -> Option<Entry> {
+        match self.fate(&kept) {
             Fate::Stands => Some(kept),
-            Fate::Outdated(since) => Some(Arc::new(kept.outdated(since))),
+            Fate::Outdated(since) => Some(kept.outdated(since)),
             Fate::Gone => None,
         }
     }
 
-    fn fate(&self, key: &Key, entry: &Entry) -> Fate {
-        self.moments.fate(key.enterprise, key.number, entry.begun())
+    fn fate(&self, entry: &Entry) -> Fate {
+        self.moments.fate(entry.key().enterprise, entry.key().number, entry.begun())
     }
 
     fn config_of(&self, key: &Key) -> &Config {
@@ -131,19 +121,19 @@ impl Cache {
     }
 
     /// Makes an entry of an answer that was asked for at `begun` and came at `stored` (monotonic). It is not kept yet.
-    pub fn entry(&self, key: &Key, content: Content, begun: Duration, stored: Duration) -> Arc<Entry> {
+    pub fn entry(&self, key: &Key, content: Content, begun: Duration, stored: Duration) -> Entry {
         let lifetime = self.config_of(key).lifetime(content.kind, key);
-        Arc::new(Entry::new(content, begun, stored, lifetime))
+        Entry::new(key, content, begun, stored, lifetime)
     }
 
     /// Keeps an entry, unless something newer is kept already, or may be at Telnyx.
-    pub fn keep(&self, key: Key, entry: &Arc<Entry>) {
-        self.entries.entry(key).and_compute_with(|kept| match kept {
-            _ if self.outdated.get(&key).is_some_and(|outdated| entry.begun() < outdated) => Op::Nop,
-            _ if self.fate(&key, entry) != Fate::Stands => Op::Nop,
+    pub fn keep(&self, entry: &Entry) {
+        self.entries.change(entry.key(), |kept| match kept {
+            _ if self.outdated.get(entry.key()).is_some_and(|outdated| entry.begun() < outdated) => Change::Nothing,
+            _ if self.fate(entry) != Fate::Stands => Change::Nothing,
             // A copy that was purged gives way to whatever was asked for since.
-            Some(kept) if self.fate(&key, kept.value()) == Fate::Stands && kept.value().outdates(entry) => Op::Nop,
-            _ => Op::Put(Arc::clone(entry)),
+            Some(kept) if self.fate(kept) == Fate::Stands && kept.outdates(entry) => Change::Nothing,
+            _ => Change::Put(entry.clone()),
         });
     }
 
@@ -152,16 +142,13 @@ impl Cache {
     pub fn outdate(&self, key: Key, now: Duration) {
         // First of all, so that a fetch which is kept after the copy was marked has seen it.
         self.outdated.insert(key, now);
-        self.entries.entry(key).and_compute_with(|kept| match kept {
-            Some(kept) => Op::Put(Arc::new(kept.value().outdated(now))),
-            None => Op::Nop,
-        });
+        self.entries.change(&key, |kept| kept.map_or(Change::Nothing, |kept| Change::Put(kept.outdated(now))));
     }
 
     /// What is known of the number is not true any more from `now` on (monotonic): the copy goes, and no fetch that began before makes one.
     pub fn forget(&self, key: &Key, now: Duration) {
         self.outdated.insert(*key, now);
-        self.entries.entry(*key).and_compute_with(|_| Op::Remove);
+        self.entries.change(key, |_| Change::Remove);
     }
 
     /// The same for all numbers of an enterprise. Their copies stay in memory until there is no room for them, and are not served.
@@ -178,25 +165,23 @@ impl Cache {
     /// which takes a walk over all copies.
     pub fn purge_hard(&self, scope: Scope, now: Duration) {
         self.moments.forget(scope, now);
-        for (key, entry) in &self.entries {
-            if scope.includes(&key) && self.fate(&key, &entry) == Fate::Gone {
-                self.entries.entry(*key).and_compute_with(|kept| match kept {
-                    Some(kept) if self.fate(&key, kept.value()) == Fate::Gone => Op::Remove,
-                    _ => Op::Nop,
-                });
-            }
-        }
+        self.entries.retain(|entry| !scope.includes(entry.key()) || self.fate(entry) != Fate::Gone);
     }
 
-    /// All copies with whose they are, as they stand, in no order. What is kept meanwhile may be missing.
-    pub fn copies(&self) -> impl Iterator<Item = (Key, Arc<Entry>)> {
-        self.entries.iter().filter_map(|(key, kept)| Some((*key, self.as_it_stands(&key, kept)?)))
+    /// All copies, as they stand, in no order. What is kept meanwhile may be missing.
+    pub fn copies(&self) -> impl Iterator<Item = Entry> {
+        self.entries.iter().filter_map(|kept| self.as_it_stands(kept))
     }
 
-    /// How many copies there are, and how many bytes they count for; exact once pending upkeep has run, which this does.
+    /// Gives back the memory of some copies that are, at `now` (monotonic), too old to be served in any way. Storing does so too; this is
+    /// for when nothing is stored, and has seen them all when it was called 32 times.
+    pub fn expire(&self, now: Duration) {
+        self.entries.expire(now);
+    }
+
+    /// How many copies there are, and how many bytes they count for.
     pub fn size(&self) -> (u64, u64) {
-        self.entries.run_pending_tasks();
-        (self.entries.entry_count(), self.entries.weighted_size())
+        self.entries.size()
     }
 }
 
@@ -237,7 +222,7 @@ mod tests {
 
     fn store(cache: &Cache, content: Content, begun: Duration, stored: Duration) {
         let entry = cache.entry(&key(), content, begun, stored);
-        cache.keep(key(), &entry);
+        cache.keep(&entry);
     }
 
     fn data(refreshed_at: &str, body: &'static str) -> Content {
@@ -317,7 +302,7 @@ mod tests {
             let number = format!("+1202555{n:04}").parse().expect("E.164");
             let newest = Key { number, ..key() };
             let entry = cache.entry(&newest, data("2026-03-02T00:00:00Z", "x"), SECOND, SECOND);
-            cache.keep(newest, &entry);
+            cache.keep(&entry);
             cache.size();
             assert!(cache.get(&newest).is_some(), "entry {n} was not let in");
         }
@@ -341,7 +326,7 @@ mod tests {
             let content = Content::record(Reputation::Stored(None), vec![b'x'; length].into(), None);
             let entry = cache.entry(&key, content, at, at);
             assert!(entry.weight() as usize > entry.body().len() && entry.body().len() == length);
-            cache.keep(key, &entry);
+            cache.keep(&entry);
             cache.get(&key)
         };
         std::thread::scope(|scope| {
@@ -350,7 +335,7 @@ mod tests {
             }
         });
         let (entries, counted) = cache.size();
-        let kept: Vec<_> = cache.copies().map(|(_, entry)| u64::from(entry.weight())).collect();
+        let kept: Vec<_> = cache.copies().map(|entry| u64::from(entry.weight())).collect();
         assert_eq!((entries, counted), (kept.len() as u64, kept.iter().sum()), "what is counted is what is there");
         assert!(counted <= 256 * 1024 && counted > 128 * 1024, "{counted} bytes");
     }

@@ -117,7 +117,7 @@ impl Model {
 }
 
 /// A record that Telnyx refreshed when it was asked for, and that says when that was.
-fn entry(cache: &Cache, key: &Key, begun: u64, stored: u64) -> Arc<Entry> {
+fn entry(cache: &Cache, key: &Key, begun: u64, stored: u64) -> Entry {
     let refreshed = jiff::Timestamp::from_second(i64::try_from(begun).expect("soon")).expect("a time");
     let content = Content::record(Reputation::Stored(Some(refreshed)), begun.to_string().into(), None);
     cache.entry(key, content, Duration::from_secs(begun), Duration::from_secs(stored))
@@ -139,7 +139,7 @@ proptest! {
                 Step::Land(_) if aloft.is_empty() => {}
                 Step::Land(n) => {
                     let fetch = aloft.remove(n % aloft.len());
-                    cache.keep(fetch.key, &entry(&cache, &fetch.key, fetch.begun.into(), second.into()));
+                    cache.keep(&entry(&cache, &fetch.key, fetch.begun.into(), second.into()));
                     model.land(fetch);
                 }
                 Step::Soft(n, width) => {
@@ -151,7 +151,7 @@ proptest! {
                     let scope = width.around(&key(n));
                     cache.purge_hard(scope, now);
                     model.end_generation(|key| scope.includes(key), true);
-                    prop_assert!(!cache.entries.iter().any(|(key, _)| scope.includes(&key)), "memory is given back");
+                    prop_assert!(!cache.entries.iter().any(|copy| scope.includes(copy.key())), "memory is given back");
                 }
                 Step::Outdate(n) => {
                     cache.outdate(key(n), now);
@@ -199,7 +199,7 @@ fn purges_race_a_thousand_fetches_and_no_copy_that_counts_as_fresh_is_older_than
                     let begun = tick();
                     std::thread::yield_now();
                     let entry = entry(cache, &key, begun, tick());
-                    cache.keep(key, &entry);
+                    cache.keep(&entry);
                     check(&key);
                 }
             });

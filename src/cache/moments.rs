@@ -158,7 +158,7 @@ fn put<K: Eq + Hash>(map: &mut HashMap<K, Marks>, key: K, marks: Marks) -> HashM
     crowded
 }
 
-fn nanos(time: Duration) -> u64 {
+pub(super) fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 

@@ -13,13 +13,13 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
+use super::store::Change;
 use super::{Cache, Content, Entry, Evidence, Key};
 use crate::policy::decide::Kind;
 use crate::policy::entitlement::Partition;
@@ -113,11 +113,11 @@ impl Cache {
         out.write_all(&VERSION.to_le_bytes())?;
         out.write_all(&now.as_nanosecond().to_le_bytes())?;
         let mut count: u64 = 0;
-        for (key, entry) in &self.entries {
-            let Some(entry) = self.as_it_stands(&key, entry) else { continue };
-            let is_of_use = entry.age(elapsed) < self.config_of(&key).longest_life() && entry.body().len() <= LONGEST_RECORD - FIXED;
+        for entry in self.copies() {
+            let key = entry.key();
+            let is_of_use = entry.age(elapsed) < self.config_of(key).longest_life() && entry.body().len() <= LONGEST_RECORD - FIXED;
             if key.partition == Partition::SHARED && is_of_use {
-                write_record(out, &key, &entry, elapsed)?;
+                write_record(out, &entry, elapsed)?;
                 count += 1;
             }
         }
@@ -165,7 +165,7 @@ impl Cache {
             }
             let stored = elapsed.saturating_sub(age);
             let lifetime = lifetime.min(config.lifetime(content.kind, &key));
-            let mut entry = Entry::new(content, stored, stored, lifetime);
+            let mut entry = Entry::new(&key, content, stored, stored, lifetime);
             if outdated || clock_went_back || touched(&key).is_some_and(|moment| moment > stored) {
                 entry = entry.outdated(elapsed);
             }
@@ -174,12 +174,12 @@ impl Cache {
                 // The rest is read for the checksum alone.
                 continue;
             }
-            kept.push((key, Arc::new(entry)));
+            kept.push(entry);
         }
         end(&mut source, count)?;
         let entries = kept.len();
-        for (key, entry) in kept {
-            self.entries.insert(key, entry);
+        for entry in kept {
+            self.entries.change(entry.key(), |_| Change::Put(entry.clone()));
         }
         Ok(Restored { entries, clock_went_back })
     }
@@ -200,16 +200,16 @@ struct Record {
     outdated: bool,
 }
 
-fn write_record(out: &mut impl Write, key: &Key, entry: &Entry, elapsed: Duration) -> io::Result<()> {
+fn write_record(out: &mut impl Write, entry: &Entry, elapsed: Duration) -> io::Result<()> {
     let length = u32::try_from(FIXED + entry.body().len()).map_err(io::Error::other)?;
-    let kind: u8 = match entry.kind {
+    let kind: u8 = match entry.kind() {
         Kind::Data => 0,
         Kind::Null => 1,
         Kind::Missing => 2,
     };
     out.write_all(&length.to_le_bytes())?;
-    out.write_all(&key.enterprise.as_u128().to_le_bytes())?;
-    out.write_all(&key.number.digits().to_le_bytes())?;
+    out.write_all(&entry.key().enterprise.as_u128().to_le_bytes())?;
+    out.write_all(&entry.key().number.digits().to_le_bytes())?;
     out.write_all(&[kind, u8::from(entry.is_outdated())])?;
     out.write_all(&nanos(entry.age(elapsed)).to_le_bytes())?;
     out.write_all(&nanos(entry.lifetime()).to_le_bytes())?;
@@ -320,6 +320,7 @@ impl<W: Write> Write for Summed<W> {
 mod tests {
     use std::collections::HashMap;
     use std::os::unix::fs::PermissionsExt;
+    use std::sync::Arc;
 
     use proptest::prelude::*;
 
@@ -363,7 +364,7 @@ mod tests {
             [data("data"), Content::record(Reputation::Null, "null".into(), None), Content::missing("gone".into())].into_iter().enumerate()
         {
             let key = key(u32::try_from(n).expect("few"));
-            cache.keep(key, &cache.entry(&key, content, ago(60), ago(60)));
+            cache.keep(&cache.entry(&key, content, ago(60), ago(60)));
         }
         cache
     }
@@ -424,7 +425,7 @@ mod tests {
         let cache = filled();
         let (secret, other) = (Partition::of_digest(&[7; 32]), "11111111-2222-4333-8444-555555555555".parse().expect("a UUID"));
         for key in [Key { partition: secret, ..key(0) }, Key { enterprise: other, ..key(0) }] {
-            cache.keep(key, &cache.entry(&key, data("x"), ago(1), ago(1)));
+            cache.keep(&cache.entry(&key, data("x"), ago(1), ago(1)));
         }
         cache.forget(&key(1), ELAPSED);
         cache.forget_enterprise(other, ELAPSED);
@@ -507,7 +508,7 @@ mod tests {
             let sum = summed.sha.finalize();
             let file = [summed.inner.as_slice(), sum.as_slice()].concat();
             let (cache, _) = restored(&file, Duration::from_secs(u64::from(gap)));
-            for (_, entry) in &cache.entries {
+            for entry in cache.copies() {
                 entry.facts(ELAPSED + Duration::from_secs(u64::from(gap)));
             }
         }

@@ -3,9 +3,8 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use moka::ops::compute::{CompResult, Op};
-
-use super::{Cache, Key};
+use super::store::Change;
+use super::{Cache, Entry, Key};
 use crate::policy::decide::Kind;
 use crate::policy::entitlement::Partition;
 use crate::telnyx::{EnterpriseId, PhoneNumber};
@@ -15,8 +14,8 @@ impl Cache {
     /// time after `begun` (monotonic). What came after that stays. Looks at every copy there is, so it may take a while; tells how many went.
     pub fn forget_unlisted(&self, enterprise: EnterpriseId, listed: &HashSet<PhoneNumber>, begun: Duration) -> usize {
         let is_of = |key: &Key| key.partition == Partition::SHARED && key.enterprise == enterprise;
-        let gone = |key: &Key, kind: Kind| is_of(key) && kind != Kind::Missing && !listed.contains(&key.number);
-        let gone: Vec<Key> = self.entries.iter().filter(|(key, entry)| gone(key, entry.kind)).map(|(key, _)| *key).collect();
+        let is_gone = |copy: &Entry| is_of(copy.key()) && copy.kind() != Kind::Missing && !listed.contains(&copy.key().number);
+        let gone: Vec<Key> = self.entries.iter().filter(is_gone).map(|copy| *copy.key()).collect();
         gone.into_iter().filter(|key| self.forget_older(*key, begun)).count()
     }
 
@@ -24,11 +23,11 @@ impl Cache {
     fn forget_older(&self, key: Key, moment: Duration) -> bool {
         // First of all, as when a copy is outdated. An earlier moment does not replace a later one.
         self.outdated.entry(key).and_upsert_with(|known| known.map_or(moment, |known| known.into_value().max(moment)));
-        let removed = self.entries.entry(key).and_compute_with(|kept| match kept {
-            Some(kept) if kept.value().begun() < moment => Op::Remove,
-            _ => Op::Nop,
+        let removed = self.entries.change(&key, |kept| match kept {
+            Some(kept) if kept.begun() < moment => Change::Remove,
+            _ => Change::Nothing,
         });
-        matches!(removed, CompResult::Removed(_))
+        removed.is_some()
     }
 }
 
@@ -53,7 +52,7 @@ mod tests {
             enterprise,
             number: format!("+1202555{n:04}").parse().expect("E.164"),
         };
-        let store = |key, content, at| cache.keep(key, &cache.entry(&key, content, at, at));
+        let store = |key, content, at| cache.keep(&cache.entry(&key, content, at, at));
         let data = || Content::record(Reputation::Stored(None), "x".into(), None);
         for (key, content, at) in [
             (key(enterprise, 1), data(), 1),

@@ -69,7 +69,7 @@ impl Bill {
 #[derive(Debug)]
 pub(super) enum Content {
     /// A copy of a number's record, or of its absence.
-    Copy(Arc<Entry>, Origin),
+    Copy(Entry, Origin),
     /// A page of a list that was at hand, and its age.
     Page(Encodable, Duration),
     /// A page of a list that was fetched for this request.

@@ -158,6 +158,7 @@ impl Gateway {
         metrics.calls_unresolved.set(whole(self.0.pending.count() as u64));
         let waiting = self.0.rules.max_waiters.saturating_sub(self.0.waiters.available_permits());
         metrics.requests_waiting.set(whole(waiting as u64));
+        self.0.cache.expire(self.0.clock.elapsed());
         let (entries, bytes) = self.0.cache.size();
         metrics.cache_entries.set(whole(entries));
         metrics.cache_bytes.set(whole(bytes));

@@ -83,7 +83,7 @@ impl Gateway {
 fn write(answers: &mut Vec<u8>, copy: &Entry, now: Duration, id: &[u8], date: &stamp::Date) {
     let mut number = itoa::Buffer::new();
     answers.extend_from_slice(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n");
-    answers.extend_from_slice(&copy.lines());
+    answers.extend_from_slice(copy.lines());
     answers.extend_from_slice(b"age: ");
     answers.extend_from_slice(number.format(copy.age(now).as_secs()).as_bytes());
     answers.extend_from_slice(b"\r\ncache-control: private, max-age=");

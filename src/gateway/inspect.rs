@@ -79,7 +79,7 @@ impl Known {
 
 fn shown(copy: &Entry, now: Duration) -> Copy {
     Copy {
-        kind: copy.kind.as_str(),
+        kind: copy.kind().as_str(),
         age_s: copy.age(now).as_secs(),
         ttl_s: copy.ttl_seconds(now),
         lifetime_s: copy.lifetime().as_secs(),

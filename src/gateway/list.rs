@@ -61,7 +61,7 @@ impl Gateway {
             let key = Key { partition, enterprise: item.record.enterprise_id, number: item.record.phone_number };
             if content.kind == Kind::Data || self.may_keep_null(&key) {
                 let entry = self.0.cache.entry(&key, content, begun, self.0.clock.elapsed());
-                self.0.cache.keep(key, &entry);
+                self.0.cache.keep(&entry);
             }
         }
     }
@@ -70,7 +70,7 @@ impl Gateway {
     /// may be behind it.
     fn may_keep_null(&self, key: &Key) -> bool {
         let paid_ago = self.0.calls.of(key).paid.map(|paid| self.0.clock.elapsed().saturating_sub(paid));
-        let has_data = || self.0.cache.get(key).is_some_and(|copy| copy.kind == Kind::Data);
+        let has_data = || self.0.cache.get(key).is_some_and(|copy| copy.kind() == Kind::Data);
         keeps_null(&Facts { paid_ago, ..Facts::default() }, self.0.rules.policy(key.enterprise)) && !has_data()
     }
 }

@@ -22,9 +22,9 @@ use crate::upstream::{Answer, Context, Errand, Message, Outcome};
 #[derive(Debug)]
 pub(super) enum Look {
     /// The number's record, with data or without.
-    Found(Arc<Entry>),
+    Found(Entry),
     /// There is no such number.
-    Missing(Arc<Entry>),
+    Missing(Entry),
     /// The answer does not tell.
     Inconclusive,
     /// There was no answer.
@@ -35,7 +35,7 @@ impl Look {
     /// The look as a decision sees it. It has only just ended, so the data is as old as it was then.
     pub(super) fn fact(&self) -> Probe {
         match self {
-            Self::Found(entry) if entry.kind == Kind::Null => Probe::Null,
+            Self::Found(entry) if entry.kind() == Kind::Null => Probe::Null,
             Self::Found(entry) => Probe::Data(entry.data_age()),
             Self::Missing(_) => Probe::Missing,
             Self::Inconclusive => Probe::Inconclusive,
@@ -45,7 +45,7 @@ impl Look {
     }
 
     /// What can be served of it.
-    pub(super) fn entry(&self) -> Option<&Arc<Entry>> {
+    pub(super) fn entry(&self) -> Option<&Entry> {
         match self {
             Self::Found(entry) | Self::Missing(entry) => Some(entry),
             Self::Inconclusive | Self::Failed(_) => None,
@@ -119,10 +119,10 @@ impl Gateway {
         };
         let Some(found) = reading(&answer, &key) else { return Look::Inconclusive };
         let entry = self.0.cache.entry(&key, found, begun, self.0.clock.elapsed());
-        if entry.kind != Kind::Null && keep == Keep::Yes {
-            self.0.cache.keep(key, &entry);
+        if entry.kind() != Kind::Null && keep == Keep::Yes {
+            self.0.cache.keep(&entry);
         }
-        if entry.kind == Kind::Missing { Look::Missing(entry) } else { Look::Found(entry) }
+        if entry.kind() == Kind::Missing { Look::Missing(entry) } else { Look::Found(entry) }
     }
 
     /// Renews a copy that was served stale, if there is a place for that now which nobody else waits for.

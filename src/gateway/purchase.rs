@@ -37,7 +37,7 @@ pub(super) struct Landing {
 #[derive(Clone, Debug)]
 pub(super) enum End {
     /// An answer to serve.
-    Served(Arc<Entry>, Decision),
+    Served(Entry, Decision),
     /// It was refused before anything was sent.
     Denied(Denied),
     /// It failed.
@@ -119,7 +119,7 @@ impl Gateway {
             _ => Evidence::Get,
         };
         let entry = self.0.cache.entry(&ask.key, content.by(evidence), sent, self.0.clock.elapsed());
-        self.0.cache.keep(ask.key, &entry);
+        self.0.cache.keep(&entry);
         End::Served(entry, decision)
     }
 

@@ -1,8 +1,6 @@
 //! Purging copies, as an operator wants it. Neither the ledger nor the memory of what was paid for is touched, so nothing is paid for again
 //! that is remembered.
 
-use std::sync::Arc;
-
 use serde::Serialize;
 
 use super::Gateway;
@@ -50,9 +48,9 @@ impl Gateway {
             // Every number has one copy, which is found without a walk.
             Scope::Number(enterprise, number) if !self.0.auth.is_partitioned() => {
                 let key = Key { partition: Partition::SHARED, enterprise, number };
-                self.add_up(self.0.cache.get(&key).map(|copy| (key, copy)).into_iter())
+                self.add_up(self.0.cache.get(&key).into_iter())
             }
-            _ => self.add_up(self.0.cache.copies().filter(|(key, _)| scope.includes(key))),
+            _ => self.add_up(self.0.cache.copies().filter(|copy| scope.includes(copy.key()))),
         }
     }
 
@@ -70,20 +68,20 @@ impl Gateway {
         purged
     }
 
-    fn add_up(&self, copies: impl Iterator<Item = (Key, Arc<Entry>)>) -> Purged {
+    fn add_up(&self, copies: impl Iterator<Item = Entry>) -> Purged {
         let (mut entries, mut exposed) = (0, 0);
-        for (key, copy) in copies {
+        for copy in copies {
             entries += 1;
-            exposed += u64::from(self.is_exposed(&key, copy.kind));
+            exposed += u64::from(self.is_exposed(&copy));
         }
         Purged { entries, exposed: self.0.rules.prices.check.times(exposed) }
     }
 
     /// Whether a look that finds what the copy says would be followed by a purchase. Data and absence are read for nothing.
-    fn is_exposed(&self, key: &Key, kind: Kind) -> bool {
-        let policy = self.0.rules.policy(key.enterprise);
+    fn is_exposed(&self, copy: &Entry) -> bool {
+        let policy = self.0.rules.policy(copy.key().enterprise);
         let now = self.0.clock.elapsed();
-        let is_remembered = || self.0.calls.of(key).paid.is_some_and(|paid| now.saturating_sub(paid) < policy.null_ttl);
-        kind == Kind::Null && policy.first_touch == FirstTouch::Bill && !is_remembered()
+        let is_remembered = || self.0.calls.of(copy.key()).paid.is_some_and(|paid| now.saturating_sub(paid) < policy.null_ttl);
+        copy.kind() == Kind::Null && policy.first_touch == FirstTouch::Bill && !is_remembered()
     }
 }

@@ -31,7 +31,7 @@ pub(super) const MOST_ROUNDS: usize = 256;
 /// What a read has learnt so far.
 pub(super) struct Course {
     pub(super) facts: Facts,
-    copy: Option<Arc<Entry>>,
+    copy: Option<Entry>,
     pub(super) calls: Calls,
     pub(super) look: Option<Arc<Look>>,
     /// Whether another request began that look.
@@ -193,10 +193,10 @@ impl Gateway {
             Source::Probe => {
                 let look = course.look.as_ref().expect("decide serves what is there");
                 let entry = look.entry().expect("decide serves what is there");
-                let kept =
-                    !ask.want.no_store && (entry.kind != Kind::Null || keeps_null(&course.facts, self.0.rules.policy(ask.key.enterprise)));
-                if kept && entry.kind == Kind::Null {
-                    self.0.cache.keep(ask.key, entry);
+                let kept = !ask.want.no_store
+                    && (entry.kind() != Kind::Null || keeps_null(&course.facts, self.0.rules.policy(ask.key.enterprise)));
+                if kept && entry.kind() == Kind::Null {
+                    self.0.cache.keep(entry);
                 }
                 let origin = match course.forward(ask) {
                     forward if !kept => Origin::Passing(forward),

@@ -191,16 +191,15 @@ impl<T: AsyncRead + AsyncWrite + Unpin, S: Service> AsyncRead for Front<T, S> {
             }
             ready!(more)?;
             let taken = lane.answer(&buffer.filled()[before..]);
-            buffer.filled_mut()[before..].copy_within(taken.., 0);
-            buffer.set_filled(before + come - taken);
-            if lane.answers.len() >= MOST_WAITING {
-                let unread = BytesMut::from(&buffer.filled()[before..]);
-                let behind = std::mem::replace(&mut this.unread, unread);
-                this.unread.unsplit(behind);
-                buffer.set_filled(before);
-            } else if taken < come {
+            if taken == 0 {
                 return Poll::Ready(Ok(()));
             }
+            // The rest is looked at when the answers are sent: the parser may end the connection over it.
+            let rest = &buffer.filled()[before + taken..];
+            if !rest.is_empty() {
+                this.unread = [rest, &this.unread].concat().as_slice().into();
+            }
+            buffer.set_filled(before);
         }
     }
 }
