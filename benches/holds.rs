@@ -4,22 +4,20 @@
 //! purchase was billed, once.
 
 mod disk;
+mod load;
+mod process;
 
-use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, StatusCode};
+use http::Request;
 use http_body_util::{BodyExt as _, Empty};
-use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper_util::rt::TokioIo;
-use reputation_gateway::clock::Clock;
+use load::{Ask, Calls, connect, load};
+use process::Gateway;
 use serde_json::Value;
-use tempfile::TempDir;
-use tokio::net::TcpStream;
-use tokio::task::JoinSet;
 
 /// How many numbers the sandbox has that were never checked.
 const NUMBERS: usize = 1000;
@@ -76,13 +74,13 @@ enum Load {
 impl Load {
     const ALL: [Self; 3] = [Self::Hit, Self::Look, Self::Purchase];
 
-    fn request(self, number: &str) -> Request<Empty<Bytes>> {
+    fn ask(self, number: usize) -> Ask {
         let query = if self == Self::Purchase { "?fresh=true" } else { "" };
-        let mut request = Request::get(format!("/v2/reputation/numbers/{number}{query}")).header("host", "gateway");
+        let mut request = load::get(&format!("/v2/reputation/numbers/+1202555{number:04}{query}"));
         if self == Self::Look {
-            request = request.header("cache-control", "no-cache");
+            request.headers_mut().insert("cache-control", http::HeaderValue::from_static("no-cache"));
         }
-        request.body(Empty::new()).expect("a request")
+        (request, self.decision())
     }
 
     fn decision(self) -> &'static str {
@@ -94,106 +92,41 @@ impl Load {
     }
 }
 
-/// A gateway with its sandbox, as a process.
-struct Gateway {
-    child: Child,
-    listen: SocketAddr,
-    admin: SocketAddr,
-    sandbox: SocketAddr,
-    directory: TempDir,
+/// Starts a gateway whose ledger is this file in a directory of its own, or `:memory:`, and buys every number once, so that there are
+/// copies to hit.
+async fn stocked(ledger: &str) -> Gateway {
+    let gateway = Gateway::start(&["--sandbox=127.0.0.1:0"], &format!("{SETTINGS}[ledger]\npath = \"{ledger}\"\n"));
+    round(&gateway, Load::Purchase, 20, NUMBERS / 20).await;
+    gateway
 }
 
-impl Gateway {
-    /// Starts one whose ledger is this file in a directory of its own, or `:memory:`.
-    fn start(ledger: &str) -> Self {
-        let directory = disk::directory();
-        let config = directory.path().join("gateway.toml");
-        std::fs::write(&config, format!("{SETTINGS}[ledger]\npath = \"{ledger}\"\n")).expect("written");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_reputation-gateway"));
-        command.args(["serve", "--sandbox=127.0.0.1:0", "--config"]).arg(&config).current_dir(directory.path());
-        let mut child = command.env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("the gateway starts");
-        let mut ready = String::new();
-        BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut ready).expect("text");
-        let address = |name: &str| {
-            let named = ready.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
-            named.unwrap_or_else(|| panic!("no {name} in {ready:?}")).parse().expect("an address")
-        };
-        Self { listen: address("listen"), admin: address("admin"), sandbox: address("sandbox"), child, directory }
-    }
-
-    /// How often its ledger has committed.
-    async fn commits(&self) -> usize {
-        let scrape = text(self.admin, "/metrics").await;
-        let count = scrape.lines().find_map(|line| line.strip_prefix("reputation_gateway_ledger_commit_seconds_count "));
-        count.and_then(|count| count.parse().ok()).expect("the count of commits")
-    }
-
-    /// How many calls the sandbox has charged.
-    async fn charged(&self) -> u64 {
-        let charges: Value = serde_json::from_str(&text(self.sandbox, "/sandbox/charges").await).expect("JSON");
-        charges["count"].as_u64().expect("a count")
-    }
-
-    /// Buys every number once, so that there are copies to hit.
-    async fn stock(&self) {
-        self.round(Load::Purchase, 20, NUMBERS / 20).await;
-    }
-
-    /// Lets every caller make so many calls, one after the other, over a connection and for numbers of its own.
-    async fn round(&self, load: Load, callers: usize, calls_each: usize) -> Round {
-        let clock = Clock::system();
-        let mut connections = Vec::new();
-        for _ in 0..callers {
-            connections.push(connect(self.listen).await);
-        }
-        let commits = self.commits().await;
-        let began = clock.elapsed();
-        let mut tasks = JoinSet::new();
-        for (caller, mut connection) in connections.into_iter().enumerate() {
-            let clock = clock.clone();
-            tasks.spawn(async move {
-                let mut latencies = Vec::with_capacity(calls_each);
-                for number in (caller..NUMBERS).step_by(callers).cycle().take(calls_each) {
-                    let began = clock.elapsed();
-                    call(&mut connection, load, number).await;
-                    latencies.push(clock.elapsed().saturating_sub(began));
-                }
-                latencies
-            });
-        }
-        let latencies = tasks.join_all().await.concat();
-        let took = clock.elapsed().saturating_sub(began);
-        Round { took, latencies, commits: self.commits().await - commits }
-    }
+/// How often its ledger has committed.
+async fn commits(gateway: &Gateway) -> usize {
+    let scrape = text(gateway.address("admin"), "/metrics").await;
+    let count = scrape.lines().find_map(|line| line.strip_prefix("reputation_gateway_ledger_commit_seconds_count "));
+    count.and_then(|count| count.parse().ok()).expect("the count of commits")
 }
 
-impl Drop for Gateway {
-    fn drop(&mut self) {
-        // Either fails if it has ended already.
-        let _ended = self.child.kill();
-        let _reaped = self.child.wait();
+/// How many calls the sandbox has charged.
+async fn charged(gateway: &Gateway) -> u64 {
+    let charges: Value = serde_json::from_str(&text(gateway.address("sandbox"), "/sandbox/charges").await).expect("JSON");
+    charges["count"].as_u64().expect("a count")
+}
+
+/// Lets every caller make so many calls, one after the other, over a connection and for numbers of its own.
+async fn round(gateway: &Gateway, kind: Load, callers: usize, calls_each: usize) -> Round {
+    let mut connections = Vec::new();
+    for _ in 0..callers {
+        connections.push(connect(gateway.address("listen")).await);
     }
-}
-
-async fn connect(address: SocketAddr) -> SendRequest<Empty<Bytes>> {
-    let stream = TcpStream::connect(address).await.expect("it listens");
-    stream.set_nodelay(true).expect("a connection");
-    let (sender, connection) = handshake(TokioIo::new(stream)).await.expect("HTTP");
-    tokio::spawn(connection);
-    sender
-}
-
-async fn call(connection: &mut SendRequest<Empty<Bytes>>, load: Load, number: usize) {
-    connection.ready().await.expect("an open connection");
-    let answer = connection.send_request(load.request(&format!("+1202555{number:04}"))).await.expect("an answer");
-    let (head, body) = answer.into_parts();
-    let body = body.collect().await.expect("a whole body").to_bytes();
-    let decision = head.headers.get("x-gateway-decision").map(|value| value.to_str().expect("text"));
-    assert_eq!((head.status, decision), (StatusCode::OK, Some(load.decision())), "{body:?}");
+    let before = commits(gateway).await;
+    let number = move |caller, k| (caller + k * callers) % NUMBERS;
+    let calls = load(connections, Duration::ZERO, move |caller, k| (k < calls_each).then(|| kind.ask(number(caller, k)))).await;
+    Round { calls, commits: commits(gateway).await - before }
 }
 
 async fn text(address: SocketAddr, path: &str) -> String {
-    let request = Request::get(path).header("host", address.to_string()).body(Empty::new()).expect("a request");
+    let request = Request::get(path).header("host", address.to_string()).body(Empty::<Bytes>::new()).expect("a request");
     let answer = connect(address).await.send_request(request).await.expect("an answer");
     let body = answer.into_body().collect().await.expect("a whole body").to_bytes();
     String::from_utf8(body.to_vec()).expect("text")
@@ -201,31 +134,21 @@ async fn text(address: SocketAddr, path: &str) -> String {
 
 /// What one round showed.
 struct Round {
-    took: Duration,
-    latencies: Vec<Duration>,
+    calls: Calls,
     commits: usize,
-}
-
-impl Round {
-    #[expect(clippy::cast_precision_loss, reason = "counts of calls are small")]
-    fn pace(&self) -> f64 {
-        self.latencies.len() as f64 / self.took.as_secs_f64()
-    }
 }
 
 /// A line of the table: the median of the rounds' paces with the lowest and the highest, the latencies of all their calls, and
 /// commits per call.
 #[expect(clippy::cast_precision_loss, reason = "counts of calls are small")]
-fn line(what: &str, callers: usize, rounds: &[Round]) -> String {
-    let mut paces: Vec<_> = rounds.iter().map(Round::pace).collect();
+fn line(what: &str, callers: usize, rounds: Vec<Round>) -> String {
+    let mut paces: Vec<_> = rounds.iter().map(|round| round.calls.pace()).collect();
     paces.sort_by(f64::total_cmp);
-    let mut latencies = rounds.iter().flat_map(|round| &round.latencies).copied().collect::<Vec<_>>();
-    latencies.sort();
-    let at = |percent: usize| latencies[(latencies.len() * percent / 100).min(latencies.len() - 1)].as_secs_f64() * 1e3;
-    let commits = rounds.iter().map(|round| round.commits).sum::<usize>() as f64 / latencies.len() as f64;
+    let commits = rounds.iter().map(|round| round.commits).sum::<usize>() as f64;
+    let calls = Calls::all(rounds.into_iter().map(|round| round.calls));
     let (lowest, median, highest) = (paces[0], paces[paces.len() / 2], paces[paces.len() - 1]);
-    let range = format!("{lowest:.0} – {highest:.0}");
-    format!("{what:<22} {callers:>7} {median:>8.0} {range:>17} {:>8.2} {:>8.2} {commits:>13.3}\n", at(50), at(99))
+    let (range, commits) = (format!("{lowest:.0} – {highest:.0}"), commits / calls.count() as f64);
+    format!("{what:<22} {callers:>7} {median:>8.0} {range:>17} {:>8.2} {:>8.2} {commits:>13.3}\n", calls.at(500), calls.at(990))
 }
 
 /// Every kind of load by so many callers, in turns, so that a slow moment of the machine meets all of them.
@@ -234,22 +157,20 @@ async fn compare(durable: &Gateway, fleeting: &Gateway, plan: &Plan, callers: us
     let kinds = Load::ALL.map(|load| (durable, load)).into_iter().chain([(fleeting, Load::Purchase)]);
     let names = ["hit", "look upstream", "purchase", "purchase, :memory:"];
     let mut kinds: Vec<_> = names.into_iter().zip(kinds).map(|(name, (gateway, load))| (name, gateway, load, Vec::new())).collect();
-    for round in 0..=plan.rounds {
+    for turn in 0..=plan.rounds {
         for (_, gateway, load, rounds) in &mut kinds {
-            let shown = gateway.round(*load, callers, calls_each).await;
+            let shown = round(gateway, *load, callers, calls_each).await;
             // The first one opens the connections upstream.
-            rounds.extend((round > 0).then_some(shown));
+            rounds.extend((turn > 0).then_some(shown));
         }
     }
-    kinds.iter().map(|(name, _, _, rounds)| line(name, callers, rounds)).collect()
+    kinds.into_iter().map(|(name, _, _, rounds)| line(name, callers, rounds)).collect()
 }
 
 async fn run(plan: &Plan) -> io::Result<()> {
     let mut out = io::stdout();
-    let (durable, fleeting) = (Gateway::start("ledger.sqlite"), Gateway::start(":memory:"));
-    durable.stock().await;
-    fleeting.stock().await;
-    writeln!(out, "The ledger is on {}. Latencies are in milliseconds.\n", disk::filesystem(durable.directory.path()))?;
+    let (durable, fleeting) = (stocked("ledger.sqlite").await, stocked(":memory:").await);
+    writeln!(out, "The ledger is on {}. Latencies are in milliseconds.\n", disk::filesystem(Path::new(env!("CARGO_TARGET_TMPDIR"))))?;
     writeln!(out, "load                   callers  calls/s    lowest, highest      p50      p99  commits/call")?;
     let mut bought = NUMBERS;
     for &callers in plan.callers {
@@ -257,7 +178,7 @@ async fn run(plan: &Plan) -> io::Result<()> {
         bought += (plan.rounds + 1) * callers * plan.calls_each.max(plan.calls / callers);
     }
     for gateway in [durable, fleeting] {
-        assert_eq!(gateway.charged().await, bought as u64, "every purchase is charged, once");
+        assert_eq!(charged(&gateway).await, bought as u64, "every purchase is charged, once");
     }
     Ok(())
 }

@@ -2,21 +2,19 @@
 //!
 //! `cargo bench --bench slow` prints the table of `docs/benchmarks.md`; `cargo test` does one tiny round.
 
-use std::io::{self, BufRead as _, BufReader, Write as _};
+mod disk;
+mod load;
+mod process;
+
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Request, StatusCode};
-use http_body_util::{BodyExt as _, Empty};
-use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper_util::rt::TokioIo;
-use reputation_gateway::clock::Clock;
-use tempfile::TempDir;
+use load::{Calls, call, connect, get, load};
+use process::Gateway;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpSocket, TcpStream};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::net::TcpSocket;
+use tokio::task::JoinHandle;
 use tokio::time::interval;
 
 /// Has data from the start.
@@ -57,75 +55,14 @@ struct Plan {
 const FIGURES: Plan = Plan { slow: 1_000, callers: 32, rounds: 7, calls_each: 4_000 };
 const TRIAL: Plan = Plan { slow: 9, callers: 2, rounds: 1, calls_each: 10 };
 
-/// A gateway with its sandbox, as a process.
-struct Gateway {
-    child: Child,
-    listen: SocketAddr,
-    _directory: TempDir,
-}
-
-impl Gateway {
-    fn start() -> Self {
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        let config = directory.path().join("gateway.toml");
-        std::fs::write(&config, SETTINGS).expect("written");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_reputation-gateway"));
-        command.args(["serve", "--sandbox=127.0.0.1:0", "--config"]).arg(&config).current_dir(directory.path());
-        let mut child = command.env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("the gateway starts");
-        let mut ready = String::new();
-        BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut ready).expect("text");
-        let named = ready.split_whitespace().find_map(|word| word.strip_prefix("listen="));
-        let listen = named.and_then(|address| address.parse().ok()).unwrap_or_else(|| panic!("no address in {ready:?}"));
-        Self { child, listen, _directory: directory }
+/// Lets every caller read the same copy so often, over a connection of its own.
+async fn hits(gateway: &Gateway, plan: &Plan) -> Calls {
+    let mut connections = Vec::new();
+    for _ in 0..plan.callers {
+        connections.push(connect(gateway.address("listen")).await);
     }
-
-    /// Lets every caller read the same copy so often, over a connection of its own: calls a second.
-    #[expect(clippy::cast_precision_loss, reason = "counts of calls are small")]
-    async fn pace(&self, plan: &Plan) -> f64 {
-        let clock = Clock::system();
-        let mut connections = Vec::new();
-        for _ in 0..plan.callers {
-            connections.push(connect(self.listen).await);
-        }
-        let began = clock.elapsed();
-        let mut tasks = JoinSet::new();
-        for mut connection in connections {
-            let calls = plan.calls_each;
-            tasks.spawn(async move {
-                for _ in 0..calls {
-                    assert_eq!(call(&mut connection, HIT).await, "hit");
-                }
-            });
-        }
-        tasks.join_all().await;
-        (plan.callers * plan.calls_each) as f64 / clock.elapsed().saturating_sub(began).as_secs_f64()
-    }
-}
-
-impl Drop for Gateway {
-    fn drop(&mut self) {
-        // Either fails if it has ended already.
-        let _ended = self.child.kill();
-        let _reaped = self.child.wait();
-    }
-}
-
-async fn connect(address: SocketAddr) -> SendRequest<Empty<Bytes>> {
-    let stream = TcpStream::connect(address).await.expect("it listens");
-    stream.set_nodelay(true).expect("a connection");
-    let (sender, connection) = handshake(TokioIo::new(stream)).await.expect("HTTP");
-    tokio::spawn(connection);
-    sender
-}
-
-/// The answer's decision.
-async fn call(connection: &mut SendRequest<Empty<Bytes>>, path: &str) -> String {
-    connection.ready().await.expect("an open connection");
-    let request = Request::get(path).header("host", "gateway").body(Empty::new()).expect("a request");
-    let (head, body) = connection.send_request(request).await.expect("an answer").into_parts();
-    body.collect().await.expect("a whole body");
-    assert_eq!(head.status, StatusCode::OK);
-    head.headers["x-gateway-decision"].to_str().expect("text").to_owned()
+    let calls_each = plan.calls_each;
+    load(connections, Duration::ZERO, move |_, k| (k < calls_each).then(|| (get(HIT), "hit"))).await
 }
 
 /// Connections of three kinds in equal parts, each of which gives or takes a byte a second: heads, bodies, answers that are not read.
@@ -159,39 +96,38 @@ async fn slow(address: SocketAddr, count: usize) -> JoinHandle<()> {
     })
 }
 
+/// A line of the table: the median of the rounds' paces with the lowest and the highest, and the latencies of all their calls.
+fn line(what: &str, rounds: Vec<Calls>) -> (f64, String) {
+    let mut paces: Vec<_> = rounds.iter().map(Calls::pace).collect();
+    paces.sort_by(f64::total_cmp);
+    let (lowest, median, highest) = (paces[0], paces[paces.len() / 2], paces[paces.len() - 1]);
+    let calls = Calls::all(rounds);
+    let range = format!("{lowest:.0} – {highest:.0}");
+    (median, format!("{what:<32} {median:>8.0} {range:>17} {:>8.2} {:>8.2} {:>9}", calls.at(500), calls.at(990), calls.count()))
+}
+
 async fn run(plan: &Plan) -> io::Result<()> {
-    let gateway = Gateway::start();
-    let mut first = connect(gateway.listen).await;
-    for path in [HIT, PAGE] {
-        call(&mut first, path).await;
+    let gateway = Gateway::start(&["--sandbox=127.0.0.1:0"], SETTINGS);
+    let mut first = connect(gateway.address("listen")).await;
+    for (path, decision) in [(HIT, "probe"), (PAGE, "passed")] {
+        call(&mut first, (get(path), decision)).await;
     }
-    gateway.pace(plan).await;
+    hits(&gateway, plan).await;
     let (mut alone, mut beside) = (Vec::new(), Vec::new());
     for _ in 0..plan.rounds {
-        alone.push(gateway.pace(plan).await);
-        let dribbling = slow(gateway.listen, plan.slow).await;
-        beside.push(gateway.pace(plan).await);
+        alone.push(hits(&gateway, plan).await);
+        let dribbling = slow(gateway.address("listen"), plan.slow).await;
+        beside.push(hits(&gateway, plan).await);
         assert!(!dribbling.is_finished(), "slow connections were ended within the round");
         dribbling.abort();
     }
-    let median = |paces: &mut Vec<f64>| {
-        paces.sort_by(f64::total_cmp);
-        (paces[paces.len() / 2], paces[0], paces[paces.len() - 1])
-    };
+    let ((before, alone), (after, beside)) = (line("alone", alone), line(&format!("beside {} slow connections", plan.slow), beside));
     let mut out = io::stdout();
-    let ((before, lowest, highest), (after, least, most)) = (median(&mut alone), median(&mut beside));
-    writeln!(out, "hits, {} callers               calls/s    lowest, highest", plan.callers)?;
-    writeln!(out, "alone                        {before:>9.0} {lowest:>9.0} – {highest:.0}")?;
-    writeln!(out, "beside {:>5} slow connections {after:>9.0} {least:>9.0} – {most:.0}", plan.slow)?;
-    writeln!(out, "ratio {:.0} %", after / before * 100.0)
-}
-
-/// Whether `cargo bench` asks for figures. `cargo test` only wants to see that all works.
-fn measures() -> bool {
-    std::env::args().any(|argument| argument == "--bench")
+    writeln!(out, "hits, {:>3} callers; p50, p99 in ms  calls/s   lowest, highest      p50      p99     calls", plan.callers)?;
+    writeln!(out, "{alone}\n{beside}\nratio {:.0} %", after / before * 100.0)
 }
 
 fn main() -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(run(if measures() { &FIGURES } else { &TRIAL }))
+    runtime.block_on(run(if disk::measures() { &FIGURES } else { &TRIAL }))
 }

@@ -15,7 +15,7 @@ use super::stamp;
 use super::visit;
 use crate::auth::Identity;
 use crate::cache::{Entry, Key};
-use crate::policy::decide::{Action, Facts, Source, Want, decide};
+use crate::policy::decide::is_hit;
 use crate::policy::decision::Decision;
 use crate::telnyx::{Operation, PhoneNumber, route};
 use crate::wire::authority;
@@ -55,8 +55,7 @@ impl Gateway {
         let number = PhoneNumber::from_segment(route.number?).ok()?;
         let enterprise = self.enterprise_at_hand(route.enterprise, &read.identity).ok()??;
         let copy = shared.cache.get(&Key { partition: read.identity.partition, enterprise, number })?;
-        let facts = Facts { want: Want { may_bill: true, ..Want::default() }, copy: Some(copy.facts(began)), ..Facts::default() };
-        if decide(&facts, shared.rules.policy(enterprise)) != Action::Serve(Decision::Hit, Source::Copy) {
+        if !is_hit(&copy.facts(began), shared.rules.policy(enterprise)) {
             return None;
         }
         copy.serve(Decision::Hit);

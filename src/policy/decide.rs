@@ -266,6 +266,12 @@ pub fn decide(facts: &Facts, policy: &Policy) -> Action {
     if facts.want.buys_fresh() { fresh(facts, policy) } else { read(facts, policy) }
 }
 
+/// Whether a plain read is a hit, by its number's copy alone: whatever else is known of the number, [`decide`] says the same.
+pub fn is_hit(copy: &Copy, policy: &Policy) -> bool {
+    let plain = Want { may_bill: true, ..Want::default() };
+    copy.answers(&plain, policy) == Some(Action::Serve(Decision::Hit, Source::Copy))
+}
+
 /// `fresh=true`, in the order in which money is kept: permission, age, a call under way, an unknown outcome, and only then the purchase.
 fn fresh(facts: &Facts, policy: &Policy) -> Action {
     if !facts.may_fresh {

@@ -6,6 +6,7 @@ use http::Method;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::harness::callers::{caller, keys};
 use crate::harness::{ABSENT, ENTERPRISE, Raw, STORED, Wire, World, unchecked};
@@ -107,7 +108,7 @@ async fn a_client_that_takes_no_answers_is_given_no_more() {
     let (mut reader, mut writer) = tokio::net::TcpStream::connect(world.gateway).await.expect("the gateway listens").into_split();
     let sent = tokio::spawn(async move {
         let requests = get(&stored(), "").repeat(REQUESTS);
-        tokio::io::AsyncWriteExt::write_all(&mut writer, requests.as_bytes()).await.expect("all is taken in the end");
+        writer.write_all(requests.as_bytes()).await.expect("all is taken in the end");
         writer
     });
     // Both sides' kernels hold a few MiB at most; 20,000 answers are 20 MB.
@@ -125,7 +126,7 @@ async fn a_client_that_takes_no_answers_is_given_no_more() {
     let (mut answers, mut buffer) = (0, Vec::new());
     let mut part = vec![0; 64 * 1024];
     while answers < REQUESTS {
-        let read = tokio::io::AsyncReadExt::read(&mut reader, &mut part).await.expect("the connection stands");
+        let read = reader.read(&mut part).await.expect("the connection stands");
         assert!(read > 0, "the connection ended after {answers} answers");
         buffer.extend_from_slice(&part[..read]);
         let whole = buffer.windows(4).rposition(|end| end == b"\r\n\r\n").map_or(0, |at| at + 4);
@@ -148,6 +149,28 @@ async fn another_key_on_the_same_connection_is_another_caller() {
     }
     wire.send(get(&stored(), "")).await;
     assert_eq!(wire.answer().await.status, 401, "no key at all");
+}
+
+/// The gateway and its client are on this thread, and the client's part allocates nothing.
+#[test]
+fn a_hit_allocates_nothing() {
+    const HITS: usize = 100;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let world = runtime.block_on(World::with(&caller("dialer", ""), keys));
+    let request = get(&stored(), "accept: application/json\r\nauthorization: Bearer key-of-dialer\r\n");
+    let mut stream = runtime.block_on(tokio::net::TcpStream::connect(world.gateway)).expect("the gateway listens");
+    let mut answer = vec![0; 4096];
+    let mut hits = async |count: usize| {
+        for _ in 0..count {
+            stream.write_all(request.as_bytes()).await.expect("the gateway reads");
+            let length = stream.read(&mut answer).await.expect("the gateway answers");
+            assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n") && answer[..length].ends_with(b"}"), "a whole answer in one piece");
+        }
+    };
+    // The first is fetched, and the second makes what the connection and the thread keep.
+    runtime.block_on(hits(2));
+    let counted = allocation_counter::measure(|| runtime.block_on(hits(HITS)));
+    assert_eq!(counted.count_total, 0, "allocations in {HITS} hits");
 }
 
 #[tokio::test]

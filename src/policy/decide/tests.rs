@@ -316,6 +316,13 @@ prop_compose! {
 
 proptest! {
     #[test]
+    fn nothing_but_the_copy_makes_a_plain_read_a_hit(known in any_facts()) {
+        let facts = Facts { want: plain().want, probe: None, refused: None, ..known };
+        let by_copy = facts.copy.is_some_and(|copy| is_hit(&copy, &policy()));
+        prop_assert_eq!(by_copy, decided(facts) == Action::Serve(Decision::Hit, Source::Copy));
+    }
+
+    #[test]
     fn asking_again_ends_and_money_moves_only_where_it_may(start in any_facts(), probe in any_probe()) {
         let policy = policy();
         let mut facts = start;
