@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::answer::{Answer, Bill, Content};
 use super::{Gateway, Shared};
-use crate::auth::{ANONYMOUS, Identity};
+use crate::auth::{ANONYMOUS_PLACE, Identity};
 use crate::policy::decision::Decision;
 use crate::policy::evidence::Billing;
 use crate::telnyx::{EnterpriseId, Operation, PhoneNumber};
@@ -35,7 +35,8 @@ pub(super) struct Visit {
     waited: Duration,
     request_id: HeaderValue,
     traceparent: Option<HeaderValue>,
-    caller: Arc<str>,
+    /// Where the caller's counters are.
+    caller: usize,
     operation: Operation,
     enterprise: Option<EnterpriseId>,
     number: Option<PhoneNumber>,
@@ -55,7 +56,7 @@ impl Visit {
             waited: Duration::ZERO,
             request_id: theirs.unwrap_or_else(ours),
             traceparent: head.headers.get(TRACEPARENT).filter(|context| is_trace_context(context)).cloned(),
-            caller: Arc::from(ANONYMOUS),
+            caller: ANONYMOUS_PLACE,
             operation: Operation::Unknown,
             enterprise: None,
             number: None,
@@ -64,7 +65,7 @@ impl Visit {
     }
 
     pub(super) fn identified(&mut self, identity: &Identity) {
-        self.caller = Arc::clone(&identity.caller.name);
+        self.caller = identity.caller.place;
     }
 
     pub(super) fn routed(&mut self, operation: Operation) {
@@ -129,21 +130,19 @@ impl Visit {
     /// Counts the request, and writes the one line that it leaves in the log.
     fn record(&mut self, decision: Decision, bill: Bill, status: u16) {
         self.ended = true;
-        let Shared { metrics, rules, clock, .. } = &*self.gateway.0;
+        let Shared { metrics, callers, rules, clock, .. } = &*self.gateway.0;
         let duration = clock.elapsed().saturating_sub(self.began);
-        let operation = self.operation.as_str();
-        metrics.requests.with_label_values(&[operation, decision.as_str(), &self.caller]).inc();
-        metrics.request_duration.with_label_values(&[operation]).observe(duration.as_secs_f64());
-        metrics.overhead.with_label_values(&[operation]).observe(duration.saturating_sub(self.waited).as_secs_f64());
+        let caller = &callers[self.caller];
+        metrics.requests.record(caller, self.operation, decision, duration, duration.saturating_sub(self.waited));
         let shown = |number: PhoneNumber| if rules.log_full_numbers { number.to_string() } else { number.masked() };
         let named = |id: EnterpriseId| rules.enterprise_names.get(&id).cloned().unwrap_or_else(|| id.to_string());
         let bytes = self.flow.as_ref().map(|flow| flow.bytes());
         tracing::info!(
             target: "access",
             request_id = self.request_id.to_str().unwrap_or_default(),
-            caller = &*self.caller,
+            caller = caller.name(),
             method = %self.method,
-            operation,
+            operation = self.operation.as_str(),
             enterprise = self.enterprise.map(named),
             number = self.number.map(shown),
             status,

@@ -3,6 +3,7 @@
 mod config;
 mod log;
 pub mod metrics;
+mod slots;
 
 pub use config::{Config, Format};
 pub use log::{LogGuard, NoLog, init};
