@@ -14,6 +14,7 @@ use super::{Gateway, Shared};
 use crate::auth::{ANONYMOUS_PLACE, Identity};
 use crate::policy::decision::Decision;
 use crate::policy::evidence::Billing;
+use crate::telemetry::access::{self, Line};
 use crate::telnyx::{EnterpriseId, Operation, PhoneNumber};
 use crate::upstream::{REQUEST_ID, TRACEPARENT};
 use crate::wire::body::Body;
@@ -134,27 +135,25 @@ impl Visit {
         let duration = clock.elapsed().saturating_sub(self.began);
         let caller = &callers[self.caller];
         metrics.requests.record(caller, self.operation, decision, duration, duration.saturating_sub(self.waited));
-        let shown = |number: PhoneNumber| if rules.log_full_numbers { number.to_string() } else { number.masked() };
-        let named = |id: EnterpriseId| rules.enterprise_names.get(&id).cloned().unwrap_or_else(|| id.to_string());
-        let bytes = self.flow.as_ref().map(|flow| flow.bytes());
-        tracing::info!(
-            target: "access",
-            request_id = self.request_id.to_str().unwrap_or_default(),
-            caller = caller.name(),
-            method = %self.method,
-            operation = self.operation.as_str(),
-            enterprise = self.enterprise.map(named),
-            number = self.number.map(shown),
-            status,
-            decision = decision.as_str(),
-            billed = bill.billing.answer(),
-            cost_usd = %bill.cost,
-            bytes_up = bytes.map(|(up, _)| up),
-            bytes_down = bytes.map(|(_, down)| down),
-            duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
-            upstream_us = u64::try_from(self.waited.as_micros()).unwrap_or(u64::MAX),
-            "request"
-        );
+        if access::is_wanted() {
+            access::write(&Line {
+                at: clock.now(),
+                request_id: self.request_id.to_str().unwrap_or_default(),
+                caller: caller.name(),
+                method: self.method.as_str(),
+                operation: self.operation,
+                enterprise: self.enterprise,
+                enterprise_name: self.enterprise.and_then(|id| rules.enterprise_names.get(&id)).map(String::as_str),
+                number: self.number,
+                status,
+                decision,
+                billed: bill.billing,
+                cost: bill.cost,
+                streamed: self.flow.as_ref().map(|flow| flow.bytes()),
+                duration,
+                upstream: self.waited,
+            });
+        }
     }
 }
 

@@ -18,6 +18,7 @@ pub use upkeep::{SnapshotMetrics, SyncMetrics, SyncPage};
 
 use crate::policy::evidence::Billing;
 use crate::policy::money::Usd;
+use crate::telemetry::log::DROPPED;
 use crate::telnyx::Operation;
 
 const PREFIX: &str = "reputation_gateway";
@@ -249,6 +250,8 @@ impl Metrics {
                 .register(IntGauge::with_opts(opts("config_reload_success", "Whether the last configuration is in force."))),
             registry: registry.clone(),
         };
+        // The log is the process's, whatever gateway its lines are about.
+        make.register(Ok(DROPPED.clone()));
         make.build_info();
         metrics.stand(labels);
         metrics

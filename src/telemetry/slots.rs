@@ -26,10 +26,15 @@ impl Slot {
         Self(if own == NONE { Self::take() } else { own })
     }
 
+    /// Gives the calling thread the first slot, which no thread gets that does not ask for it.
+    pub(super) fn take_first() {
+        OWN.set(0);
+    }
+
     #[cold]
     fn take() -> usize {
         static TAKEN: AtomicUsize = AtomicUsize::new(0);
-        let slot = TAKEN.fetch_add(1, Ordering::Relaxed) % SLOTS;
+        let slot = 1 + TAKEN.fetch_add(1, Ordering::Relaxed) % (SLOTS - 1);
         OWN.set(slot);
         slot
     }
