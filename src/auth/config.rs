@@ -106,9 +106,10 @@ impl CallerConfig {
         }
     }
 
-    pub(super) fn caller(&self) -> Caller {
+    pub(super) fn caller(&self, place: usize) -> Caller {
         Caller {
             name: Arc::from(self.name.as_str()),
+            place,
             enterprises: self.enterprises.clone().map_or(Enterprises::All, Enterprises::Only),
             default_enterprise: self.default_enterprise,
             allow: self.allow.clone(),

@@ -17,11 +17,16 @@ use crate::telnyx::EnterpriseId;
 /// The caller's name where there is no key of ours to tell callers apart.
 pub const ANONYMOUS: &str = "anonymous";
 
+/// Where that caller stands in [`Auth::names`].
+pub const ANONYMOUS_PLACE: usize = 0;
+
 /// A caller, once its key is known.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Caller {
     /// The name in the ledger, metrics and logs.
     pub name: Arc<str>,
+    /// Where it stands in [`Auth::names`].
+    pub place: usize,
     /// What it may see.
     pub enterprises: Enterprises,
     /// Where its simplified paths go.
@@ -70,19 +75,32 @@ pub struct Auth {
     mode: Mode,
     callers: HashMap<KeyDigest, Arc<Caller>>,
     anonymous: Arc<Caller>,
+    names: Vec<Arc<str>>,
 }
 
 impl Auth {
     /// The callers of a configuration.
     pub fn new(config: &Config, callers: &[CallerConfig]) -> Self {
         let mut by_digest = HashMap::new();
+        let mut names = vec![Arc::from(ANONYMOUS)];
         for config in callers {
-            let caller = Arc::new(config.caller());
+            let caller = Arc::new(config.caller(names.len()));
+            names.push(Arc::clone(&caller.name));
             by_digest.extend(config.key_sha256.as_slice().iter().map(|digest| (*digest, Arc::clone(&caller))));
         }
-        let anonymous =
-            Caller { name: ANONYMOUS.into(), enterprises: Enterprises::All, default_enterprise: None, allow: config.allow.clone() };
-        Self { mode: config.mode, callers: by_digest, anonymous: Arc::new(anonymous) }
+        let anonymous = Caller {
+            name: Arc::clone(&names[ANONYMOUS_PLACE]),
+            place: ANONYMOUS_PLACE,
+            enterprises: Enterprises::All,
+            default_enterprise: None,
+            allow: config.allow.clone(),
+        };
+        Self { mode: config.mode, callers: by_digest, anonymous: Arc::new(anonymous), names }
+    }
+
+    /// Everybody's names, each in the place that its [`Caller`] tells: what is kept for each caller is found by that, without a search.
+    pub fn names(&self) -> &[Arc<str>] {
+        &self.names
     }
 
     /// Whether each credential has a part of the cache of its own.

@@ -56,7 +56,7 @@ const RENEWALS: usize = 4;
 impl Gateway {
     /// Makes a gateway. Nothing is sent upstream before it runs.
     pub fn build(config: &Config, clock: &Clock) -> Result<Self, BuildError> {
-        let keys = keys(config)?;
+        let (keys, auth) = (keys(config)?, Auth::new(&config.auth, &config.caller));
         let metrics = Metrics::new(&labels(config));
         metrics.config_reload_success.set(1);
         let evictions = metrics.cache_evictions.clone();
@@ -99,7 +99,8 @@ impl Gateway {
             log_full_numbers: config.telemetry.log_full_numbers,
         };
         Ok(Self(Arc::new(Shared {
-            auth: Auth::new(&config.auth, &config.caller),
+            callers: auth.names().iter().map(|name| metrics.requests.caller(name)).collect(),
+            auth,
             limits: Limits::new(config.fresh.rate, rated, clock),
             cache,
             lists: Lists::new(&config.cache),

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use http::header::{IF_MODIFIED_SINCE, IF_NONE_MATCH};
 use http::request::Parts;
-use http::{HeaderValue, Method};
+use http::Method;
 
 use super::Gateway;
+use super::answer::Bill;
 use super::refusal;
 use super::stamp;
-use super::visit;
+use super::visit::{self, Ended};
 use crate::auth::Identity;
 use crate::cache::{Entry, Key};
 use crate::policy::decide::is_hit;
@@ -27,7 +28,7 @@ use crate::wire::target;
 pub struct PlainRead {
     identity: Identity,
     /// The caller's own id for its request.
-    request_id: Option<HeaderValue>,
+    request_id: Option<Box<str>>,
     /// Bytes of its fields, as [`refusal::check_head`] counts them.
     size: usize,
 }
@@ -40,7 +41,8 @@ impl Gateway {
             return None;
         }
         let identity = self.0.auth.identify(&head.headers).ok()?;
-        Some(PlainRead { identity, request_id: visit::their_id(&head.headers), size: refusal::fields_size(&head.headers) })
+        let request_id = visit::their_id(&head.headers).and_then(|id| id.to_str().ok().map(Box::from));
+        Some(PlainRead { identity, request_id, size: refusal::fields_size(&head.headers) })
     }
 
     /// Adds the answer to a plain read to `answers`, if its number's copy is a hit.
@@ -59,27 +61,37 @@ impl Gateway {
             return None;
         }
         copy.serve(Decision::Hit);
-        let now = shared.clock.now();
+        let at = shared.clock.now();
         let ours;
-        let id = match &read.request_id {
-            Some(theirs) => theirs.as_bytes(),
+        let request_id = match &read.request_id {
+            Some(theirs) => theirs,
             None => {
-                ours = stamp::request_id(now);
-                &ours
+                ours = stamp::request_id(at);
+                std::str::from_utf8(&ours).expect("hexadecimal digits")
             }
         };
-        write(answers, &copy, began, id, &stamp::date(now));
-        let duration = shared.clock.elapsed().saturating_sub(began);
-        let operation = Operation::Retrieve.as_str();
-        shared.metrics.requests.with_label_values(&[operation, Decision::Hit.as_str(), &read.identity.caller.name]).inc();
-        shared.metrics.request_duration.with_label_values(&[operation]).observe(duration.as_secs_f64());
-        shared.metrics.overhead.with_label_values(&[operation]).observe(duration.as_secs_f64());
+        write(answers, &copy, began, request_id, &stamp::date(at));
+        shared.record(&Ended {
+            at,
+            request_id,
+            caller: read.identity.caller.place,
+            method: &Method::GET,
+            operation: route.operation,
+            enterprise: Some(enterprise),
+            number: Some(number),
+            status: copy.status().as_u16(),
+            decision: Decision::Hit,
+            bill: Bill::NOTHING,
+            streamed: None,
+            duration: shared.clock.elapsed().saturating_sub(began),
+            upstream: Duration::ZERO,
+        });
         Some(())
     }
 }
 
 /// The answer's bytes; the fields are those that [`Answer::into_response`](super::answer::Answer::into_response) gives such an answer.
-fn write(answers: &mut Vec<u8>, copy: &Entry, now: Duration, id: &[u8], date: &stamp::Date) {
+fn write(answers: &mut Vec<u8>, copy: &Entry, now: Duration, request_id: &str, date: &stamp::Date) {
     let mut number = itoa::Buffer::new();
     answers.extend_from_slice(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n");
     answers.extend_from_slice(copy.lines());
@@ -90,7 +102,7 @@ fn write(answers: &mut Vec<u8>, copy: &Entry, now: Duration, id: &[u8], date: &s
     answers.extend_from_slice(b"\r\ncache-status: reputation-gateway; hit; ttl=");
     answers.extend_from_slice(number.format(copy.ttl_seconds(now)).as_bytes());
     answers.extend_from_slice(b"; detail=hit\r\nx-request-id: ");
-    answers.extend_from_slice(id);
+    answers.extend_from_slice(request_id.as_bytes());
     answers.extend_from_slice(
         b"\r\nx-gateway-decision: hit\r\nx-gateway-billed: no\r\nx-gateway-cost-usd: 0.00\r\nvia: 1.1 reputation-gateway\r\ndate: ",
     );

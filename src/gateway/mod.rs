@@ -64,6 +64,7 @@ use crate::server::{Abort, Service};
 use crate::spend::books::{Books, BooksError};
 use crate::spend::{BudgetStatus, KillSwitch, Ledger, Override, OverrideRefused, Unavailable};
 use crate::telemetry::Metrics;
+use crate::telemetry::metrics::CallerCounters;
 use crate::telnyx::{EnterpriseId, Operation, PhoneNumber, route};
 use crate::upstream::Client;
 use crate::wire::authority;
@@ -151,6 +152,8 @@ struct Shared {
     ledger: Ledger,
     upstream: Client,
     metrics: Metrics,
+    /// Where each caller's requests are counted, by its place.
+    callers: Vec<Arc<CallerCounters>>,
     clock: Clock,
     rules: Rules,
     looks: Flights<Key, Arc<Look>>,

@@ -7,12 +7,14 @@ use std::time::Duration;
 use http::header::{CONNECTION, HeaderValue};
 use http::request::Parts;
 use http::{HeaderMap, Method, Response};
+use jiff::Timestamp;
 
 use super::answer::{Answer, Bill, Content};
 use super::{Gateway, Shared, stamp};
-use crate::auth::{ANONYMOUS, Identity};
+use crate::auth::{ANONYMOUS_PLACE, Identity};
 use crate::policy::decision::Decision;
 use crate::policy::evidence::Billing;
+use crate::telemetry::access::{self, Line};
 use crate::telnyx::{EnterpriseId, Operation, PhoneNumber};
 use crate::upstream::{REQUEST_ID, TRACEPARENT};
 use crate::wire::body::Body;
@@ -34,7 +36,8 @@ pub(super) struct Visit {
     waited: Duration,
     request_id: HeaderValue,
     traceparent: Option<HeaderValue>,
-    caller: Arc<str>,
+    /// Where the caller's counters are.
+    caller: usize,
     operation: Operation,
     enterprise: Option<EnterpriseId>,
     number: Option<PhoneNumber>,
@@ -53,7 +56,7 @@ impl Visit {
             waited: Duration::ZERO,
             request_id: their_id(&head.headers).unwrap_or_else(ours),
             traceparent: head.headers.get(TRACEPARENT).filter(|context| is_trace_context(context)).cloned(),
-            caller: Arc::from(ANONYMOUS),
+            caller: ANONYMOUS_PLACE,
             operation: Operation::Unknown,
             enterprise: None,
             number: None,
@@ -62,7 +65,7 @@ impl Visit {
     }
 
     pub(super) fn identified(&mut self, identity: &Identity) {
-        self.caller = Arc::clone(&identity.caller.name);
+        self.caller = identity.caller.place;
     }
 
     pub(super) fn routed(&mut self, operation: Operation) {
@@ -124,36 +127,70 @@ impl Visit {
         response
     }
 
-    /// Counts the request, and writes the one line that it leaves in the log.
     fn record(&mut self, decision: Decision, bill: Bill, status: u16) {
         self.ended = true;
-        let Shared { metrics, rules, clock, .. } = &*self.gateway.0;
-        let duration = clock.elapsed().saturating_sub(self.began);
-        let operation = self.operation.as_str();
-        metrics.requests.with_label_values(&[operation, decision.as_str(), &self.caller]).inc();
-        metrics.request_duration.with_label_values(&[operation]).observe(duration.as_secs_f64());
-        metrics.overhead.with_label_values(&[operation]).observe(duration.saturating_sub(self.waited).as_secs_f64());
-        let shown = |number: PhoneNumber| if rules.log_full_numbers { number.to_string() } else { number.masked() };
-        let named = |id: EnterpriseId| rules.enterprise_names.get(&id).cloned().unwrap_or_else(|| id.to_string());
-        let bytes = self.flow.as_ref().map(|flow| flow.bytes());
-        tracing::info!(
-            target: "access",
-            request_id = self.request_id.to_str().unwrap_or_default(),
-            caller = &*self.caller,
-            method = %self.method,
-            operation,
-            enterprise = self.enterprise.map(named),
-            number = self.number.map(shown),
+        let shared = &*self.gateway.0;
+        shared.record(&Ended {
+            at: shared.clock.now(),
+            request_id: self.request_id.to_str().unwrap_or_default(),
+            caller: self.caller,
+            method: &self.method,
+            operation: self.operation,
+            enterprise: self.enterprise,
+            number: self.number,
             status,
-            decision = decision.as_str(),
-            billed = bill.billing.answer(),
-            cost_usd = %bill.cost,
-            bytes_up = bytes.map(|(up, _)| up),
-            bytes_down = bytes.map(|(_, down)| down),
-            duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
-            upstream_us = u64::try_from(self.waited.as_micros()).unwrap_or(u64::MAX),
-            "request"
-        );
+            decision,
+            bill,
+            streamed: self.flow.as_ref().map(|flow| flow.bytes()),
+            duration: shared.clock.elapsed().saturating_sub(self.began),
+            upstream: self.waited,
+        });
+    }
+}
+
+/// A request that has been answered, as [`Line`] has it.
+pub(super) struct Ended<'r> {
+    pub(super) at: Timestamp,
+    pub(super) request_id: &'r str,
+    /// The caller's place.
+    pub(super) caller: usize,
+    pub(super) method: &'r Method,
+    pub(super) operation: Operation,
+    pub(super) enterprise: Option<EnterpriseId>,
+    pub(super) number: Option<PhoneNumber>,
+    pub(super) status: u16,
+    pub(super) decision: Decision,
+    pub(super) bill: Bill,
+    pub(super) streamed: Option<(u64, u64)>,
+    pub(super) duration: Duration,
+    pub(super) upstream: Duration,
+}
+
+impl Shared {
+    /// Counts a request, and writes the one line that it leaves in the log.
+    pub(super) fn record(&self, ended: &Ended<'_>) {
+        let Ended { operation, decision, duration, .. } = *ended;
+        let caller = &self.callers[ended.caller];
+        self.metrics.requests.record(caller, operation, decision, duration, duration.saturating_sub(ended.upstream));
+        if access::is_wanted() {
+            access::write(&Line {
+                at: ended.at,
+                request_id: ended.request_id,
+                caller: caller.name(),
+                method: ended.method.as_str(),
+                operation,
+                enterprise: ended.enterprise,
+                enterprise_name: ended.enterprise.and_then(|id| self.rules.enterprise_names.get(&id)).map(String::as_str),
+                number: ended.number,
+                status: ended.status,
+                decision,
+                billed: ended.bill.billing,
+                cost: ended.bill.cost,
+                streamed: ended.streamed,
+                duration,
+                upstream: ended.upstream,
+            });
+        }
     }
 }
 

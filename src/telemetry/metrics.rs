@@ -1,8 +1,10 @@
 //! The metrics, a documented field each. Every series stands from the start: label sets are closed, and each member is made at once.
 
+mod requests;
 mod upkeep;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Counter as CounterValue, MetricFamily};
@@ -11,18 +13,37 @@ use prometheus::{
 };
 use strum::{IntoStaticStr, VariantArray};
 
+pub use requests::{CallerCounters, Requests};
 pub use upkeep::{SnapshotMetrics, SyncMetrics, SyncPage};
 
-use crate::policy::decision::Decision;
 use crate::policy::evidence::Billing;
 use crate::policy::money::Usd;
+use crate::telemetry::log::DROPPED;
 use crate::telnyx::Operation;
 
 const PREFIX: &str = "reputation_gateway";
 
-/// From 50 µs, a hit, to 30 s, past the longest wait for the upstream.
-const REQUEST_SECONDS: &[f64] =
-    &[0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+/// Bounds of histograms, in nanoseconds: from 50 µs, a hit, to 30 s, past the longest wait for the upstream.
+const BOUNDS: [u64; 18] = [
+    50_000,
+    100_000,
+    250_000,
+    500_000,
+    1_000_000,
+    2_500_000,
+    5_000_000,
+    10_000_000,
+    25_000_000,
+    50_000_000,
+    100_000_000,
+    250_000_000,
+    500_000_000,
+    1_000_000_000,
+    2_500_000_000,
+    5_000_000_000,
+    10_000_000_000,
+    30_000_000_000,
+];
 
 /// The members of label sets that depend on the configuration or on engines that this one does not know.
 #[derive(Clone, Debug, Default)]
@@ -97,12 +118,8 @@ impl Collector for UsdCounters {
 #[derive(Clone, Debug)]
 pub struct Metrics {
     registry: Registry,
-    /// Requests, by operation, decision and caller.
-    pub requests: IntCounterVec,
-    /// From a request's head to its answer, in seconds, by operation.
-    pub request_duration: HistogramVec,
-    /// The gateway's own share of that: without waiting for the upstream.
-    pub overhead: HistogramVec,
+    /// Requests, how they were decided and how long they took.
+    pub requests: Requests,
     /// Requests sent upstream, by operation and by whether they were billed.
     pub upstream_requests: IntCounterVec,
     /// From a request's dispatch upstream to the end of its answer, in seconds, by operation.
@@ -179,9 +196,7 @@ impl Metrics {
         let registry = Registry::new();
         let make = Maker(&registry);
         let metrics = Self {
-            requests: make.int_counters("requests_total", "Requests, by how they were decided.", &["operation", "decision", "caller"]),
-            request_duration: make.histograms("request_duration_seconds", "From a request's head to its answer.", &["operation"]),
-            overhead: make.histograms("overhead_seconds", "The gateway's own share of a request's duration.", &["operation"]),
+            requests: make.register(Requests::new()),
             upstream_requests: make.int_counters(
                 "upstream_requests_total",
                 "Requests sent upstream, by billing.",
@@ -235,6 +250,8 @@ impl Metrics {
                 .register(IntGauge::with_opts(opts("config_reload_success", "Whether the last configuration is in force."))),
             registry: registry.clone(),
         };
+        // The log is the process's, whatever gateway its lines are about.
+        make.register(Ok(DROPPED.clone()));
         make.build_info();
         metrics.stand(labels);
         metrics
@@ -250,19 +267,13 @@ impl Metrics {
     /// Makes each member of each label set, so that a rate is there before the first event.
     fn stand(&self, labels: &Labels) {
         for operation in Operation::ALL.iter().map(|operation| operation.as_str()) {
-            for histogram in [&self.request_duration, &self.overhead, &self.upstream_duration] {
-                histogram.with_label_values(&[operation]);
-            }
+            self.upstream_duration.with_label_values(&[operation]);
             for billing in Billing::ALL {
                 self.upstream_requests.with_label_values(&[operation, billing.as_str()]);
             }
-            for decision in Decision::ALL {
-                for caller in &labels.callers {
-                    self.requests.with_label_values(&[operation, decision.as_str(), caller]);
-                }
-            }
         }
         for caller in &labels.callers {
+            self.requests.caller(caller);
             self.spend.add(caller, Usd::ZERO);
             self.taken_back.add(caller, Usd::ZERO);
         }
@@ -331,7 +342,7 @@ fn opts(name: &str, help: &str) -> Opts {
 }
 
 fn histogram_opts(name: &str, help: &str) -> HistogramOpts {
-    HistogramOpts::from(opts(name, help)).buckets(REQUEST_SECONDS.to_vec())
+    HistogramOpts::from(opts(name, help)).buckets(BOUNDS.iter().map(|bound| Duration::from_nanos(*bound).as_secs_f64()).collect())
 }
 
 #[cfg(test)]

@@ -32,9 +32,7 @@ impl PhoneNumber {
 
     /// The number with all but its first two and last two digits hidden: `+16*******34`.
     pub fn masked(self) -> String {
-        let digits = self.0.to_string();
-        let hidden = "*".repeat(digits.len() - 4);
-        format!("+{}{hidden}{}", &digits[..2], &digits[digits.len() - 2..])
+        format!("{self:?}")
     }
 }
 
@@ -56,7 +54,9 @@ impl fmt::Display for PhoneNumber {
 
 impl fmt::Debug for PhoneNumber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.masked())
+        let length = self.0.ilog10() as usize + 1;
+        let (first, hidden, last) = (self.0 / 10_u64.pow(self.0.ilog10() - 1), length - 4, self.0 % 100);
+        write!(f, "+{first}{:*<hidden$}{last:02}", "")
     }
 }
 
@@ -100,6 +100,8 @@ mod tests {
         let number: PhoneNumber = "+16035551234".parse().expect("E.164");
         assert_eq!(number.masked(), "+16*******34");
         assert_eq!(format!("{number:?}"), "+16*******34");
+        let shortest: PhoneNumber = "+1234506".parse().expect("E.164");
+        assert_eq!(shortest.masked(), "+12***06");
     }
 
     proptest! {
