@@ -126,6 +126,8 @@ impl Upstream {
 }
 
 impl Service for Upstream {
+    type Known = ();
+
     async fn call(&self, request: Request<Incoming>) -> Result<Response<Body>, Abort> {
         if request.uri().path().contains(OTHERS) {
             self.pages.send_modify(|pages| *pages += 1);

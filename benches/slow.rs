@@ -1,6 +1,6 @@
 //! What slow clients take from fast ones: hits through the real binary, alone and beside connections that dribble or do not read.
 //!
-//! `cargo bench --bench slow` prints the table of `docs/benchmarks.md`; `cargo test` does one tiny round.
+//! `cargo bench --bench slow` prints the table of `docs/performance.md`; `cargo test` does one tiny round.
 
 mod disk;
 mod load;

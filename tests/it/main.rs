@@ -25,6 +25,7 @@ mod harness;
 mod kills;
 mod ledger;
 mod paths;
+mod performance;
 mod process;
 mod purge;
 mod reads;
