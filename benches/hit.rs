@@ -127,7 +127,7 @@ fn engines() -> Vec<Piece<'static>> {
     let keys: Vec<Key> = (0..COPIES).map(|n| key(&path(n).parse().expect("a URI"))).collect();
     for key in &keys {
         let content = Content::record(Reputation::Stored(None), Bytes::from(vec![b'x'; BODY]), None);
-        cache.keep(*key, &cache.entry(key, content, clock.elapsed(), clock.elapsed()));
+        cache.keep(&cache.entry(key, content, clock.elapsed(), clock.elapsed()));
     }
     let mut keys = keys.into_iter().cycle();
     let mut lookup = move || black_box(cache.get(&keys.next().expect("endless"))).is_some();
