@@ -62,6 +62,11 @@ impl<T: Default> Slots<T> {
         &self.0[slot.0].get_or_init(Box::default).0
     }
 
+    /// Every slot's, also of those that nobody has written to.
+    pub(super) fn all(&self) -> impl Iterator<Item = &T> {
+        (0..SLOTS).map(|slot| self.at(Slot(slot)))
+    }
+
     /// All that was ever written to.
     pub(super) fn written(&self) -> impl Iterator<Item = &T> {
         self.0.iter().filter_map(OnceLock::get).map(|apart| &apart.0)

@@ -4,7 +4,7 @@
 //! a lock that nobody else wants and the copying of its bytes. A reader that stops reading costs lines, never requests: a buffer that is full
 //! takes no more, and how many lines were dropped is logged as soon as there is room again. What is written at once is put in the order of its times.
 
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -25,6 +25,9 @@ const FULL: usize = 4 << 20;
 
 /// A buffer of so many bytes is written at once.
 const MUCH: usize = FULL / 4;
+
+/// How long a reader is given that has left no room.
+const FULL_PIPE: Duration = Duration::from_millis(5);
 
 /// Lines that wait to be written.
 #[derive(Debug)]
@@ -117,8 +120,7 @@ impl Spool {
         }
     }
 
-    /// Writes lines until the spool is closed, and waits for more for so long after the first. A writer that fails loses them: there is nowhere
-    /// to say so.
+    /// Writes lines until the spool is closed, and waits for more for so long after the first.
     pub(super) fn run(&self, mut out: impl Write, gathering: Duration) {
         // So there is always room for what the writer itself has to say.
         Slot::take_first();
@@ -145,8 +147,8 @@ impl Spool {
 
     /// Sleeps until there is a line, and then for as long as it may wait for others.
     fn await_lines(&self, gathering: Duration) {
-        let is_needed =
-            || self.closed.load(Ordering::Acquire) || !self.pending.written().all(|pending| lock(pending).lines.ends.is_empty());
+        // All of them, since it is by their locks that either sees what the other did first.
+        let is_needed = || self.closed.load(Ordering::Acquire) || !self.pending.all().all(|pending| lock(pending).lines.ends.is_empty());
         while !is_needed() {
             // Who appends after the next look sees this, and who did before is seen.
             self.asleep.store(true, Ordering::Relaxed);
@@ -164,9 +166,8 @@ impl Spool {
 
     /// Takes what is waiting. All buffers stand still for it: a line that is taken has every line before it with it, or behind it.
     fn take(&self, batch: &mut Batch) {
-        let mut pending = Vec::with_capacity(batch.0.len() + 1);
-        pending.extend(self.pending.written().map(lock));
-        batch.0.resize_with(pending.len(), Lines::default);
+        batch.0.resize_with(self.pending.all().count(), Lines::default);
+        let mut pending: Vec<_> = self.pending.all().map(lock).collect();
         for (pending, taken) in pending.iter_mut().zip(&mut batch.0) {
             mem::swap(&mut pending.lines, taken);
         }
@@ -181,11 +182,11 @@ impl Batch {
     /// Writes and forgets them.
     fn write_to(&mut self, out: &mut impl Write) {
         let mut filled = self.0.iter().filter(|lines| !lines.ends.is_empty());
-        let _lost = match (filled.next(), filled.next()) {
-            (None, _) => Ok(()),
-            (Some(only), None) => out.write_all(&only.bytes),
-            (Some(_), Some(_)) => out.write_all(&self.merged()),
-        };
+        match (filled.next(), filled.next()) {
+            (None, _) => {}
+            (Some(only), None) => write_all(out, &only.bytes),
+            (Some(_), Some(_)) => write_all(out, &self.merged()),
+        }
         for lines in &mut self.0 {
             lines.bytes.clear();
             lines.bytes.shrink_to(MUCH);
@@ -209,6 +210,20 @@ impl Batch {
             merged.extend_from_slice(line);
         }
         merged
+    }
+}
+
+/// Writes all bytes, and waits where there is no room for them: who shares standard error with this process may have made it one that does not wait.
+/// If it fails they are lost, and there is nowhere to say so.
+fn write_all(out: &mut impl Write, mut bytes: &[u8]) {
+    while !bytes.is_empty() {
+        match out.write(bytes) {
+            Ok(0) => return,
+            Ok(written) => bytes = &bytes[written..],
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => thread::park_timeout(FULL_PIPE),
+            Err(_) => return,
+        }
     }
 }
 
@@ -338,6 +353,28 @@ mod tests {
         spool.close();
         spool.run(Reader { read, go_on: None }, HOUR);
         assert_eq!(written.try_recv().as_deref(), Ok("last\n"));
+    }
+
+    #[test]
+    fn a_pipe_that_is_full_for_a_while_loses_nothing() {
+        struct Pipe(Vec<u8>, u32);
+        impl Write for Pipe {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.1 += 1;
+                match self.1 % 3 {
+                    0 => Err(ErrorKind::WouldBlock.into()),
+                    1 => Err(ErrorKind::Interrupted.into()),
+                    _ => self.0.write(&bytes[..1]),
+                }
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let mut pipe = Pipe(Vec::new(), 0);
+        write_all(&mut pipe, b"line\n");
+        assert_eq!(pipe.0, b"line\n");
     }
 
     #[test]
