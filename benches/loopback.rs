@@ -46,7 +46,7 @@ struct Plan {
     rounds: usize,
 }
 
-const FIGURES: Plan = Plan { calls: 200_000, connections: [1, 64], rounds: 5 };
+const FIGURES: Plan = Plan { calls: 100_000, connections: [1, 64], rounds: 5 };
 const TRIAL: Plan = Plan { calls: 40, connections: [1, 4], rounds: 1 };
 
 fn hit(n: usize, decision: &'static str) -> Ask {

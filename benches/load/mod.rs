@@ -64,7 +64,10 @@ where
         tasks.spawn(async move {
             let (mut latencies, mut answered) = (Vec::new(), began);
             while let Some(asked) = ask(caller, latencies.len()) {
-                tokio::time::sleep(due.saturating_sub(clock.elapsed())).await;
+                // A timer is as coarse as a millisecond, also one that is due already.
+                if due > clock.elapsed() {
+                    tokio::time::sleep(due.saturating_sub(clock.elapsed())).await;
+                }
                 let sent = clock.elapsed();
                 call(&mut connection, asked).await;
                 // Who still waited for an answer when the next call was due has waited for that one since.
