@@ -89,7 +89,7 @@ fn gets(c: &mut Criterion) {
 fn traces(c: &mut Criterion) {
     let keys: Vec<Key> = (0..numbers().min(250_000)).map(key).collect();
     for filled in [false, true] {
-        let (calls, failed) = (PaidCalls::new(250_000), FailedLooks::default());
+        let (calls, failed) = (PaidCalls::new(250_000), FailedLooks::new(Duration::from_secs(10)));
         if filled {
             for (n, key) in keys.iter().enumerate() {
                 calls.paid(*key, Duration::ZERO);
@@ -101,7 +101,7 @@ fn traces(c: &mut Criterion) {
         let how = if filled { "filled" } else { "empty" };
         for threads in [1, 2] {
             let of = |n: usize| {
-                black_box((calls.of(&keys[n % keys.len()]), failed.of(&keys[n % keys.len()])));
+                black_box((calls.of(&keys[n % keys.len()]), failed.of(&keys[n % keys.len()], Duration::ZERO)));
             };
             c.bench_function(&format!("calls and failed looks, {how}, threads: {threads}"), |b| {
                 b.iter_custom(|count| on_threads(threads, count, &of));

@@ -140,16 +140,15 @@ fn fill(room: usize, numbers: u64) -> io::Result<()> {
     let acts: [(&str, Act); 2] = [("filled", Filling::fill), ("changed", Filling::change)];
     for (name, act) in acts {
         act(&filling);
-        let at_once = resident().saturating_sub(base);
         let (kept, counted) = filling.cache.size();
         let (kept, counted) = (usize::try_from(kept).expect("it is in memory"), usize::try_from(counted).expect("it is in memory"));
         let grown = resident().saturating_sub(base);
-        let [counted_mib, at_once_mib, grown_mib] = [counted, at_once, grown].map(|bytes| ratio(bytes, MIB));
+        let [counted_mib, grown_mib] = [counted, grown].map(|bytes| ratio(bytes, MIB));
         let (each, counted_each, of_room) = (grown / kept, counted / kept, ratio(grown, room));
         let place = format!("{} MiB, {name}", room / MIB);
         writeln!(
             io::stdout(),
-            "{place:<20} {kept:>9} {counted_mib:>12.1} {at_once_mib:>12.1} {grown_mib:>12.1} {each:>10} {counted_each:>10} {of_room:>10.2}"
+            "{place:<20} {kept:>9} {counted_mib:>12.1} {grown_mib:>12.1} {each:>10} {counted_each:>10} {of_room:>10.2}"
         )?;
         assert!(counted <= room, "{counted} bytes in {room}");
         seen.push((of_room, ratio(counted, grown)));
@@ -172,7 +171,7 @@ fn main() -> io::Result<()> {
     let plan = if arguments.iter().any(|argument| argument == "--bench") { &FIGURES } else { &TRIAL };
     let mut out = io::stdout();
     writeln!(out, "{} numbers; sizes in MiB, and in bytes for one entry.\n", plan.numbers)?;
-    writeln!(out, "max_size                 kept      counted  resident at once, upkept  resident    counted × max_size")?;
+    writeln!(out, "max_size                  kept      counted     resident   resident    counted × max_size")?;
     for room in plan.rooms {
         let mut process = Command::new(std::env::current_exe()?);
         let ended = process.args([FILL, &room.to_string(), &plan.numbers.to_string()]).status()?;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use foldhash::quality::RandomState;
 use moka::ops::compute::Op;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache as Moka;
@@ -19,12 +20,12 @@ pub struct Calls {
 
 /// The numbers that were paid for lately. The least recently used leave first.
 #[derive(Clone, Debug)]
-pub struct PaidCalls(Moka<Key, Calls>);
+pub struct PaidCalls(Moka<Key, Calls, RandomState>);
 
 impl PaidCalls {
     /// Remembers at most `capacity` numbers.
     pub fn new(capacity: u64) -> Self {
-        Self(Moka::builder().max_capacity(capacity).eviction_policy(EvictionPolicy::lru()).build())
+        Self(Moka::builder().max_capacity(capacity).eviction_policy(EvictionPolicy::lru()).build_with_hasher(RandomState::default()))
     }
 
     /// What is known of a number.

@@ -1,38 +1,69 @@
 //! For which numbers the last look failed: they are left alone for a while.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache as Moka;
 
 use super::Key;
+use super::moments::nanos;
 
 /// Numbers of which it is remembered. One that is forgotten is looked at again, as if it had not failed.
 const FAILED: u64 = 100_000;
 
 /// When looks failed (monotonic). The least recently used leave first.
-#[derive(Clone, Debug)]
-pub struct FailedLooks(Moka<Key, Duration>);
-
-impl Default for FailedLooks {
-    fn default() -> Self {
-        Self(Moka::builder().max_capacity(FAILED).eviction_policy(EvictionPolicy::lru()).build())
-    }
+#[derive(Debug)]
+pub struct FailedLooks {
+    numbers: Moka<Key, Duration>,
+    /// The latest of all, in nanoseconds: mostly none failed lately, and then no number is looked up.
+    latest: AtomicU64,
+    /// How long it matters that one failed.
+    matters: Duration,
 }
 
 impl FailedLooks {
+    /// Remembers looks that failed for at least so long.
+    pub fn new(matters: Duration) -> Self {
+        let numbers = Moka::builder().max_capacity(FAILED).eviction_policy(EvictionPolicy::lru()).build();
+        Self { numbers, latest: AtomicU64::new(0), matters }
+    }
+
     /// A look for the number failed at `now`.
     pub fn failed(&self, key: Key, now: Duration) {
-        self.0.insert(key, now);
+        self.numbers.insert(key, now);
+        self.latest.fetch_max(nanos(now), Ordering::Relaxed);
     }
 
     /// A look for the number was answered.
     pub fn answered(&self, key: &Key) {
-        self.0.invalidate(key);
+        self.numbers.invalidate(key);
     }
 
-    /// When the last look for the number failed, if none has been answered since.
-    pub fn of(&self, key: &Key) -> Option<Duration> {
-        self.0.get(key)
+    /// When the last look for the number failed, if none has been answered since and it matters at `now`.
+    pub fn of(&self, key: &Key, now: Duration) -> Option<Duration> {
+        let latest = Duration::from_nanos(self.latest.load(Ordering::Relaxed));
+        if now.saturating_sub(latest) < self.matters { self.numbers.get(key) } else { None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::entitlement::Partition;
+
+    #[test]
+    fn a_failure_is_told_as_long_as_it_matters_and_until_a_look_is_answered() {
+        let (second, enterprise) = (Duration::from_secs(1), "6a09cdc3-8948-47f0-aa62-74ac943d6c58".parse().expect("a UUID"));
+        let key = |number: &str| Key { partition: Partition::SHARED, enterprise, number: number.parse().expect("E.164") };
+        let (one, other) = (key("+12025550001"), key("+12025550002"));
+        let looks = FailedLooks::new(10 * second);
+        assert_eq!(looks.of(&one, second), None);
+        looks.failed(one, second);
+        assert_eq!([looks.of(&one, 2 * second), looks.of(&other, 2 * second), looks.of(&one, 11 * second)], [Some(second), None, None]);
+        looks.failed(other, 20 * second);
+        looks.failed(one, 21 * second);
+        looks.answered(&one);
+        assert_eq!([looks.of(&one, 21 * second), looks.of(&other, 21 * second)], [None, Some(20 * second)]);
     }
 }

@@ -1,6 +1,6 @@
 //! What is remembered of the numbers: copies of answers, lists, and which calls were paid for.
 //!
-//! Copies live in a table of our own, bounded by their weight ([`store`]); what is small beside them lives in moka, bounded by its count.
+//! Copies live in a table of our own, bounded by their weight (`store`); what is small beside them lives in moka, bounded by its count.
 //! Freshness is judged by `policy` on ages that come from the gateway's own clock. moka's `get_with` is not used: what fills the
 //! cache may cost money and has its own single flight.
 

@@ -3,10 +3,13 @@
 //! A read takes its part's lock for a moment, to read, and writes nothing else that threads share but the copy's count of users. An entry
 //! holds its key, so that a place in the table is one pointer.
 //!
-//! What leaves for want of room is told by the second chance (CLOCK): a hand goes over each part's places, and a copy that was used since
-//! the hand was there last stays and loses its mark. A new copy has the mark, so nothing new leaves before what nobody uses.
-//! What is too old goes by a second hand, which moves a little with every change, and with every [`Store::expire`].
+//! What leaves for want of room is told by the second chance: each part has a queue, and the first in it leaves, unless it was used since
+//! it came there: then it loses its mark and goes to the end. A new copy has the mark, so nothing new leaves before what nobody uses.
+//! So copies leave about as they came, and whole pages of memory with them. Were they picked from anywhere, as a hand over the table's
+//! places does, half of it would stay as holes between the others.
+//! What is too old goes by a hand over the places, which moves a little with every change, and with every [`Store::expire`].
 
+use std::collections::{HashSet, VecDeque};
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -16,6 +19,7 @@ use foldhash::quality::RandomState;
 use hashbrown::HashTable;
 use hashbrown::hash_table::{Entry as Place, OccupiedEntry};
 
+use super::moments::nanos;
 use super::{Entry, Eviction, Key, OnEviction};
 
 /// Parts of the table, one for each value of a byte: so many that two threads hardly ever want the same one, unless for the same number.
@@ -26,8 +30,8 @@ const PATIENCE: usize = 256;
 const PLACES: usize = 4;
 /// Parts that [`Store::expire`] looks at.
 const SWEPT: usize = 8;
-/// So much later it has to be before the table takes notice of the time.
-const TICK: Duration = Duration::from_secs(1);
+/// So many nanoseconds later it has to be before the table takes notice of the time.
+const TICK: u64 = 1_000_000_000;
 
 /// What becomes of a key's copy.
 pub(super) enum Change {
@@ -72,10 +76,10 @@ struct Totals {
 #[derive(Default)]
 struct Table {
     entries: HashTable<Entry>,
-    /// The hand that makes room.
-    hand: usize,
+    /// The hashes of their keys, those that leave first in front; and of some that left otherwise.
+    queue: VecDeque<u64>,
     /// The hand that looks for what is too old.
-    sweep: usize,
+    hand: usize,
 }
 
 impl Store {
@@ -161,10 +165,12 @@ impl Store {
     fn put(&self, table: &mut Table, hash: u64, entry: Entry) -> Option<Entry> {
         self.totals.0.entries.fetch_add(1, Ordering::Relaxed);
         self.totals.0.bytes.fetch_add(entry.weight().into(), Ordering::Relaxed);
-        let former = match table.entries.entry(hash, |other| other.key() == entry.key(), |other| self.hasher.hash_one(other.key())) {
+        let former = match table.entries.entry(hash, |other| other.key() == entry.key(), |other| self.hash(other)) {
             Place::Occupied(mut place) => Some(std::mem::replace(place.get_mut(), entry)),
             Place::Vacant(place) => {
                 place.insert(entry);
+                table.queue.push_back(hash);
+                self.drop_traces(table);
                 None
             }
         };
@@ -188,15 +194,45 @@ impl Store {
         while self.totals.0.bytes.load(Ordering::Relaxed) > self.room {
             let oldest = self.oldest();
             let mut table = write(self.next(&self.totals.0.evicting));
-            let evicted = table.evict(newest, oldest, &mut patience);
-            if let Some(entry) = &evicted {
-                self.count_out(entry);
-            }
+            let evicted = self.evict(&mut table, newest, oldest, &mut patience);
             drop(table);
             if let Some(entry) = evicted {
                 self.tell(if entry.came_before(oldest) { Eviction::Expired } else { Eviction::Size }, 1);
             }
         }
+    }
+
+    /// The first in the queue that was not used since it came there, or is too old; once patience is at its end, the first. Never `newest`.
+    fn evict(&self, table: &mut Table, newest: &Entry, oldest: u64, patience: &mut usize) -> Option<Entry> {
+        for _ in 0..table.queue.len() {
+            let hash = table.queue.pop_front()?;
+            let Ok(place) = table.entries.find_entry(hash, |entry| self.hash(entry) == hash) else { continue };
+            let entry = place.get();
+            let is_used = *patience > 0 && !entry.came_before(oldest) && entry.take_mark();
+            if is_used || entry.is_same(newest) {
+                *patience -= usize::from(is_used);
+                table.queue.push_back(hash);
+                continue;
+            }
+            let (entry, _) = place.remove();
+            self.count_out(&entry);
+            return Some(entry);
+        }
+        None
+    }
+
+    /// Drops from the queue what left otherwise, and what came again since, once that is the most of it.
+    fn drop_traces(&self, table: &mut Table) {
+        let Table { entries, queue, .. } = table;
+        if queue.len() > 2 * entries.len() + 16 {
+            let mut seen = HashSet::with_capacity(entries.len());
+            queue.retain(|hash| entries.find(*hash, |entry| self.hash(entry) == *hash).is_some() && seen.insert(*hash));
+            queue.shrink_to_fit();
+        }
+    }
+
+    fn hash(&self, entry: &Entry) -> u64 {
+        self.hasher.hash_one(entry.key())
     }
 
     fn take_expired(&self, table: &mut Table, oldest: u64, places: usize) -> Vec<Entry> {
@@ -216,8 +252,9 @@ impl Store {
     /// Gives back the places of many that left.
     fn shrink(&self, table: &mut Table) {
         if table.entries.len() < table.entries.capacity() / 4 {
-            table.entries.shrink_to(0, |entry| self.hasher.hash_one(entry.key()));
+            table.entries.shrink_to(0, |entry| self.hash(entry));
         }
+        self.drop_traces(table);
     }
 
     fn tell(&self, why: Eviction, count: usize) {
@@ -225,9 +262,9 @@ impl Store {
     }
 
     fn learn(&self, now: Duration) {
-        let is_later = |known| Duration::from_nanos(known) + TICK <= now.saturating_sub(self.life);
-        if is_later(self.oldest()) {
-            self.oldest.fetch_max(super::moments::nanos(now.saturating_sub(self.life)), Ordering::Relaxed);
+        let oldest = nanos(now.saturating_sub(self.life));
+        if oldest >= self.oldest().saturating_add(TICK) {
+            self.oldest.fetch_max(oldest, Ordering::Relaxed);
         }
     }
 
@@ -246,29 +283,12 @@ impl Store {
 }
 
 impl Table {
-    /// The next that was not used for a round of the hand, or is too old; once patience is at its end, the next one. Never `newest`.
-    fn evict(&mut self, newest: &Entry, oldest: u64, patience: &mut usize) -> Option<Entry> {
-        for _ in 0..self.entries.num_buckets() {
-            let Some(place) = next(&mut self.entries, &mut self.hand) else { continue };
-            let entry = place.get();
-            if entry.is_same(newest) {
-                continue;
-            }
-            if *patience > 0 && !entry.came_before(oldest) && entry.take_mark() {
-                *patience -= 1;
-                continue;
-            }
-            return Some(place.remove().0);
-        }
-        None
-    }
-
     /// Takes what came before `oldest` out of the next so many places.
     fn expired(&mut self, oldest: u64, places: usize) -> Vec<Entry> {
         let mut expired = Vec::new();
         for _ in 0..places {
             expired.extend(
-                next(&mut self.entries, &mut self.sweep).filter(|place| place.get().came_before(oldest)).map(|place| place.remove().0),
+                next(&mut self.entries, &mut self.hand).filter(|place| place.get().came_before(oldest)).map(|place| place.remove().0),
             );
         }
         expired
@@ -392,10 +412,22 @@ mod tests {
     #[test]
     fn places_in_the_table_are_given_back_with_what_was_in_them() {
         let (store, _) = store(u64::MAX);
-        let places = || store.parts.iter().map(|part| read(part).entries.capacity()).sum::<usize>();
+        let places = || store.parts.iter().map(|part| read(part).entries.capacity() + read(part).queue.capacity()).sum::<usize>();
         (0..20_000).for_each(|n| put(&store, n, SECOND));
-        assert!(places() >= 20_000);
+        assert!(places() >= 40_000);
         store.retain(|entry| entry.key().number == key(7).number);
-        assert!(places() < 100 && store.get(&key(7)).is_some(), "{} places", places());
+        assert!(places() < 5_000 && store.get(&key(7)).is_some(), "{} places", places());
+    }
+
+    #[test]
+    fn a_queue_is_not_longer_for_numbers_that_come_and_are_forgotten_all_the_time() {
+        let (store, _) = store(u64::MAX);
+        put(&store, 0, SECOND);
+        for n in 0..100_000 {
+            put(&store, 1 + n % 100, SECOND);
+            store.change(&key(1 + n % 100), |_| Change::Remove);
+        }
+        let queued = store.parts.iter().map(|part| read(part).queue.len()).sum::<usize>();
+        assert!(queued <= 20 * PARTS && store.size().0 == 1, "{queued} in the queues");
     }
 }

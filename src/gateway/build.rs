@@ -112,7 +112,7 @@ impl Gateway {
             clock: clock.clone(),
             rules,
             looks: Flights::default(),
-            failed_looks: FailedLooks::default(),
+            failed_looks: FailedLooks::new(config.cache.error_ttl.0),
             purchases: Flights::default(),
             monitoring,
             sole_enterprises: enterprise::no_soles_yet(),
