@@ -7,8 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use futures_util::future::Either;
-use futures_util::stream::{FuturesUnordered, StreamExt};
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
@@ -18,6 +16,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::aside::Aside;
 use super::front::Front;
 use super::http2::{self, Fitted, Streams};
 use super::tls::{Certificates, HTTP_2};
@@ -144,39 +143,27 @@ where
     C: Future<Output = hyper::Result<()>>,
 {
     let mut connection = pin!(connection);
-    // Each is polled only when it is woken itself: with every request the connection is, and stopping is everybody's.
-    let mut events = FuturesUnordered::new();
-    events.push(Either::Left(async {
-        host.stopping.cancelled().await;
-        Event::Stopping
-    }));
-    events.push(Either::Right(async {
-        watchdog.barks().await;
-        Event::StoodStill
-    }));
+    let (mut stopping, mut barks) = (Aside::new(host.stopping.cancelled()), Aside::new(watchdog.barks()));
+    let mut finishing = false;
     let ended = loop {
         tokio::select! {
             biased;
             ended = &mut connection => break ended,
-            Some(event) = events.next() => {
+            () = &mut stopping, if !finishing => {
+                finishing = true;
                 watchdog.stop();
                 finish(connection.as_mut());
-                if event == Event::StoodStill {
-                    tracing::debug!("a connection stood still for too long");
-                    let _too_slow = timeout(goodbye, &mut connection).await;
-                    return;
-                }
+            }
+            () = &mut barks => {
+                tracing::debug!("a connection stood still for too long");
+                watchdog.stop();
+                finish(connection.as_mut());
+                let _too_slow = timeout(goodbye, &mut connection).await;
+                return;
             }
         }
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended early");
     }
-}
-
-/// What happens to a connection from outside.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Event {
-    Stopping,
-    StoodStill,
 }

@@ -1,5 +1,6 @@
 //! Accepts connections, keeps their limits and drains them; what is served is a [`Service`], over HTTP/1.1 or HTTP/2, with TLS or without.
 
+mod aside;
 mod config;
 mod connection;
 mod frames;
