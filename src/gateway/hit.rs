@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
+use http::Method;
 use http::header::{IF_MODIFIED_SINCE, IF_NONE_MATCH};
 use http::request::Parts;
-use http::Method;
 
 use super::Gateway;
 use super::answer::Bill;
@@ -62,14 +62,8 @@ impl Gateway {
         }
         copy.serve(Decision::Hit);
         let at = shared.clock.now();
-        let ours;
-        let request_id = match &read.request_id {
-            Some(theirs) => theirs,
-            None => {
-                ours = stamp::request_id(at);
-                std::str::from_utf8(&ours).expect("hexadecimal digits")
-            }
-        };
+        let ours = if read.request_id.is_none() { stamp::request_id(at) } else { stamp::RequestId::default() };
+        let request_id = read.request_id.as_deref().unwrap_or_else(|| std::str::from_utf8(&ours).expect("hexadecimal digits"));
         write(answers, &copy, began, request_id, &stamp::date(at));
         shared.record(&Ended {
             at,

@@ -10,6 +10,9 @@ use uuid::fmt::Simple;
 /// A date of HTTP (RFC 9110, 5.6.7).
 pub(super) type Date = [u8; 29];
 
+/// An id of a request, as text.
+pub(super) type RequestId = [u8; Simple::LENGTH];
+
 thread_local! {
     /// The date of the second that this thread answered in last.
     static DATE: Cell<(i64, Date)> = const { Cell::new((i64::MIN, [b' '; 29])) };
@@ -29,11 +32,11 @@ pub(super) fn date(now: Timestamp) -> Date {
 }
 
 /// An id of 32 hexadecimal digits, a UUID of version 7 (RFC 9562, 5.7): ids sort by their milliseconds, and nothing else can be told from them.
-pub(super) fn request_id(now: Timestamp) -> [u8; Simple::LENGTH] {
+pub(super) fn request_id(now: Timestamp) -> RequestId {
     let mut random = [0; 10];
     fastrand::fill(&mut random);
     let millis = u64::try_from(now.as_millisecond()).unwrap_or_default();
-    let mut id = [0; Simple::LENGTH];
+    let mut id = RequestId::default();
     Builder::from_unix_timestamp_millis(millis, &random).into_uuid().simple().encode_lower(&mut id);
     id
 }

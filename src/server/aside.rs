@@ -68,16 +68,16 @@ mod tests {
 
     #[tokio::test]
     async fn it_is_polled_once_until_it_is_woken_and_then_wakes_its_task() {
-        let (ring, mut rung) = oneshot::channel::<u8>();
+        let (sender, mut receiver) = oneshot::channel::<u8>();
         let mut polls = 0;
         let mut aside = pin!(Aside::new(poll_fn(|cx| {
             polls += 1;
-            Pin::new(&mut rung).poll(cx)
+            Pin::new(&mut receiver).poll(cx)
         })));
         for _ in 0..100 {
             assert!(poll_fn(|cx| Poll::Ready(aside.as_mut().poll(cx))).await.is_pending());
         }
-        let other = tokio::spawn(async move { ring.send(7) });
+        let other = tokio::spawn(async move { sender.send(7) });
         assert_eq!(aside.as_mut().await, Ok(7));
         assert_eq!((other.await.expect("nothing panics"), polls), (Ok(()), 2));
     }

@@ -78,7 +78,8 @@ impl<'u> Iterator for Parts<'u> {
 
 /// Whether there is nothing to decode, and nothing to refuse but segments as a whole. It looks at every byte, so that it can be done many at a time.
 fn is_plain(raw: &str) -> bool {
-    raw.bytes().fold(true, |plain, byte| plain & byte.is_ascii_graphic() & (byte != b'%') & (byte != b'\\'))
+    let others = raw.bytes().map(|byte| u8::from(!byte.is_ascii_graphic()) | u8::from(matches!(byte, b'%' | b'\\')));
+    others.fold(0, |any, other| any | other) == 0
 }
 
 fn segment(raw: &str) -> Result<Cow<'_, str>, BadTarget> {

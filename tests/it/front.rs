@@ -46,8 +46,16 @@ async fn an_answer_is_the_same_on_either_way() {
     let missing = format!("/v2/reputation/numbers/{ABSENT}");
     world.ask(&missing).send().await;
     let scoped = format!("/v2/enterprises/{ENTERPRISE}/reputation/numbers/{STORED}");
-    let paths = [stored(), stored().replace("/v2", ""), stored().replace('+', "%2B"), scoped.replace(ENTERPRISE, &ENTERPRISE.to_uppercase()), scoped, missing];
-    let wishes = ["", "cache-control: max-age=3600\r\n", "cache-control: no-cache\r\n", "x-request-id: mine-1\r\n", "accept: text/html\r\n"];
+    let paths = [
+        stored(),
+        stored().replace("/v2", ""),
+        stored().replace('+', "%2B"),
+        scoped.replace(ENTERPRISE, &ENTERPRISE.to_uppercase()),
+        scoped,
+        missing,
+    ];
+    let wishes =
+        ["", "cache-control: max-age=3600\r\n", "cache-control: no-cache\r\n", "x-request-id: mine-1\r\n", "accept: text/html\r\n"];
     let mut wire = Wire::to(world.gateway).await;
     for (path, fields) in paths.iter().flat_map(|path| wishes.map(|fields| (path, fields))) {
         let mut ways = Vec::new();
