@@ -167,3 +167,73 @@ where
         tracing::debug!(%error, "a connection ended early");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::request::Parts;
+    use http::{Request, Response};
+    use hyper::body::Incoming;
+    use tokio::io::AsyncWriteExt;
+    use tokio::time::advance;
+
+    use super::super::Abort;
+    use super::*;
+    use crate::wire::body::{Body, full};
+
+    const ANSWER: usize = 60 * 1024;
+
+    /// Answers everything with as much, before the parser or behind it.
+    #[derive(Clone)]
+    struct Long {
+        at_once: bool,
+    }
+
+    impl Service for Long {
+        type Known = ();
+
+        async fn call(&self, _: Request<Incoming>) -> Result<Response<Body>, Abort> {
+            Ok(Response::new(full(vec![b'x'; ANSWER])))
+        }
+
+        fn know(&self, _: &Parts) -> Option<()> {
+            self.at_once.then_some(())
+        }
+
+        fn at_once(&self, _: &str, (): &(), answers: &mut Vec<u8>) -> bool {
+            answers.extend_from_slice(format!("HTTP/1.1 200 OK\r\ncontent-length: {ANSWER}\r\n\r\n").as_bytes());
+            answers.resize(answers.len() + ANSWER, b'x');
+            true
+        }
+    }
+
+    /// How much a client gets that takes 1 KiB each 25 ms, where connections may stand still for half a second.
+    async fn taken_slowly(at_once: bool) -> usize {
+        let (mut near, far) = tokio::io::duplex(1024);
+        let host = Host {
+            config: Arc::new(Config { idle_timeout: crate::units::Span(Duration::from_millis(500)), ..Config::default() }),
+            certificates: None,
+            stopping: CancellationToken::new(),
+            streams: TaskTracker::new(),
+        };
+        tokio::spawn(async move { converse(far, Protocol::Http1, BytesMut::new(), Long { at_once }, &host).await });
+        near.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.expect("it reads");
+        let (mut part, mut taken) = (vec![0; 1024], 0);
+        while taken < ANSWER {
+            match near.read(&mut part).await {
+                Ok(0) | Err(_) => break,
+                Ok(length) => taken += length,
+            }
+            // What was taken makes room, which is filled before time goes on.
+            tokio::task::yield_now().await;
+            advance(Duration::from_millis(25)).await;
+        }
+        taken
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_its_answers_slowly_does_not_stand_still() {
+        for at_once in [false, true] {
+            assert!(taken_slowly(at_once).await >= ANSWER, "at once: {at_once}");
+        }
+    }
+}

@@ -93,7 +93,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin, S: Service> Front<T, S> {
         while lane.sent < lane.answers.len() {
             match ready!(Pin::new(&mut self.io).poll_write(cx, &lane.answers[lane.sent..]))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                sent => lane.sent += sent,
+                sent => {
+                    lane.sent += sent;
+                    lane.marks.moved();
+                }
             }
         }
         ready!(Pin::new(&mut self.io).poll_flush(cx))?;

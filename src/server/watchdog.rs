@@ -75,7 +75,6 @@ impl Marks {
 
     /// Requests were answered from memory. No head is being read: each of them was there whole.
     pub(super) fn answered_at_once(&self) {
-        self.moved();
         self.head_began.store(0, Ordering::Relaxed);
     }
 
@@ -83,7 +82,8 @@ impl Marks {
         u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX).max(1)
     }
 
-    fn moved(&self) {
+    /// A sign of life.
+    pub(super) fn moved(&self) {
         self.moved.store(self.now(), Ordering::Relaxed);
     }
 

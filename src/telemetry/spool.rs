@@ -93,10 +93,12 @@ impl Spool {
         lines.ends.push(End { at: at.as_microsecond(), end: lines.bytes.len() });
         let much = lines.bytes.len() >= MUCH;
         drop(pending);
+        // Also where there is much: a writer that was hurried when it had nothing to write sleeps, and is not hurried again.
+        if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::Relaxed) {
+            self.wake();
+        }
         if much {
             self.hurry();
-        } else if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::Relaxed) {
-            self.wake();
         }
     }
 
@@ -333,6 +335,23 @@ mod tests {
             let subscriber = fmt().with_writer(Events(Arc::clone(spool))).without_time().with_ansi(false).finish();
             tracing::subscriber::with_default(subscriber, || tracing::warn!("three"));
             assert_eq!(written.recv().as_deref(), Ok("one\ntwo\n WARN reputation_gateway::telemetry::spool::tests: three\n"));
+        });
+    }
+
+    #[test]
+    fn a_writer_that_was_hurried_for_nothing_is_woken_by_what_comes_then() {
+        beside(None, HOUR, |spool, written| {
+            let falls_asleep = || {
+                while !spool.asleep.load(Ordering::SeqCst) {
+                    thread::yield_now()
+                }
+            };
+            falls_asleep();
+            // The line of who comes to say that it is urgent was written just before.
+            spool.hurry();
+            falls_asleep();
+            append(spool, &"x".repeat(MUCH));
+            assert_eq!(written.recv().map(|written| written.len()), Ok(MUCH));
         });
     }
 
