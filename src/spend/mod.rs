@@ -15,11 +15,12 @@
 //! Not here: prices and windows (`policy`), judging whether a call was billed, and metrics, which are told through [`Observe`].
 
 mod accounts;
-mod batch;
 pub mod books;
 mod disk;
+mod embedded;
 mod facts;
 mod hold;
+mod keeper;
 mod retention;
 mod stop;
 mod store;
@@ -42,6 +43,7 @@ use tokio::sync::oneshot;
 pub use self::accounts::THRESHOLDS;
 use self::accounts::{Account, Accounts, verdict};
 use self::disk::{Disk, Place};
+use self::embedded::Embedded;
 pub use self::facts::{
     BudgetStatus, End, Event, Finding, HoldId, HoldRefused, KillSwitch, NotAnEnd, Observe, OpenError, OpenFailure, OpenHolds, Override,
     OverrideRefused, Posted, Unavailable,
@@ -110,9 +112,12 @@ impl Ledger {
         let place = Place::new(&config.path);
         let memory = SignedDuration::try_from(memory).unwrap_or(SignedDuration::MAX);
         let since = clock.now().checked_sub(memory).unwrap_or(Timestamp::MIN);
-        let mut writer = Writer::new(config, Disk::new(place.clone()), Accounts::new(budgets), since, clock.clone(), observe);
+        let stop = Arc::<Stop>::default();
+        let disk = Disk::new(place.clone());
+        let keeper = Embedded::new(disk, budgets, Arc::clone(&stop), config.retention.0, since, clock.clone());
+        let mut writer = Writer::new(Box::new(keeper), observe);
         writer.begin()?;
-        let (view, stop) = (writer.view(), writer.stop());
+        let view = writer.view();
         let (queue, commands) = mpsc::channel(SEATS);
         let closing = Arc::new(Mutex::new(queue.clone().try_reserve_owned().ok()));
         thread::Builder::new().name("ledger".to_owned()).spawn(move || writer.run(commands)).map_err(OpenFailure::Writer)?;
