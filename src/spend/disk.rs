@@ -14,6 +14,9 @@ use super::store;
 /// How long to wait for an operator's own transaction on the file before billable work is refused.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// What `SQLite`'s `application_id` says of a file that is a copy of a shared ledger: it holds no money, and no gateway may spend by it.
+const COPY: i32 = 0x5247_5743;
+
 /// The journal is cut back to this after it was copied into the file.
 const JOURNAL_SIZE: u32 = 16 << 20;
 
@@ -71,6 +74,7 @@ type Identity = (u64, u64);
 #[derive(Debug)]
 pub(super) struct Disk {
     place: Place,
+    is_copy: bool,
     connection: Option<Connection>,
     identity: Option<Identity>,
     /// The journal that the connection writes first.
@@ -92,7 +96,12 @@ struct Lock {
 impl Disk {
     pub(super) fn new(place: Place) -> Self {
         let may_create = !matches!(&place, Place::File(path) if path.exists());
-        Self { place, connection: None, identity: None, journal: None, may_create, lock: None }
+        Self { place, is_copy: false, connection: None, identity: None, journal: None, may_create, lock: None }
+    }
+
+    /// The place of a copy of a shared ledger.
+    pub(super) fn copy(place: Place) -> Self {
+        Self { is_copy: true, ..Self::new(place) }
     }
 
     /// The connection, opened if it is not.
@@ -114,7 +123,7 @@ impl Disk {
         }
         let connection = match self.connection.take() {
             Some(connection) => connection,
-            None => self.place.writer(self.may_create)?,
+            None => self.open()?,
         };
         if let Place::File(path) = &self.place {
             self.identity = self.identity.or_else(|| identity(path));
@@ -122,6 +131,22 @@ impl Disk {
             self.may_create = false;
         }
         Ok(self.connection.insert(connection))
+    }
+
+    fn open(&self) -> Result<Connection, OpenFailure> {
+        let connection = self.place.writer(self.may_create)?;
+        let found: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+        match (self.is_copy, found == COPY) {
+            (false, true) => Err(OpenFailure::Copy),
+            (true, false) if store::newest(&connection)?.is_some() => Err(OpenFailure::NoCopy),
+            (true, _) => {
+                connection.pragma_update(None, "application_id", COPY)?;
+                // What is lost of it comes again.
+                connection.pragma_update(None, "synchronous", "normal")?;
+                Ok(connection)
+            }
+            (false, false) => Ok(connection),
+        }
     }
 
     /// Closes a connection that failed, so that the next use opens the file anew. One in memory is all there is.

@@ -21,13 +21,13 @@ pub(super) const MOST_OVERRIDES: usize = 100;
 pub(super) trait Keeper: Send {
     /// Decides and records all of a batch. An empty one shows whether the ledger can be written; the first also does what a start has to.
     /// After an error none of its holds may be used; its ends come again with the next batch, and are recorded once.
-    fn commit(&mut self, batch: &Batch) -> Result<Written, OpenFailure>;
+    async fn commit(&mut self, batch: &Batch) -> Result<Written, OpenFailure>;
 
     /// What everyone may see now.
     fn view(&self, available: bool) -> View;
 
     /// What is done between batches, when time allows.
-    fn upkeep(&mut self);
+    async fn upkeep(&mut self);
 
     /// How long it can be left alone.
     fn patience(&self) -> Duration;
@@ -37,8 +37,11 @@ pub(super) trait Keeper: Send {
         false
     }
 
+    /// Goes on with what there is after some of the ledger was lost. Tells whether some was.
+    async fn acknowledge(&mut self, reason: &str, author: &str) -> Result<bool, OpenFailure>;
+
     /// Nothing is recorded after this.
-    fn close(&mut self);
+    async fn close(&mut self);
 }
 
 /// What is recorded together.

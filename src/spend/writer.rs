@@ -37,6 +37,7 @@ pub(super) enum Command {
     Correct(Correction),
     Grant(Granting),
     Switch(Switching),
+    Acknowledge(Acknowledging),
     /// Write the ends that are queued, and stop. The queue is closed after the file.
     Close,
 }
@@ -86,6 +87,15 @@ pub(super) struct Switching {
     pub(super) answer: oneshot::Sender<Result<(), Unavailable>>,
 }
 
+/// An operator goes on after some of the ledger was lost.
+#[derive(Debug)]
+pub(super) struct Acknowledging {
+    pub(super) reason: String,
+    pub(super) author: String,
+    /// Told whether there was a loss.
+    pub(super) answer: oneshot::Sender<Result<bool, Unavailable>>,
+}
+
 impl Switching {
     /// Whether it allows work again, and nobody stopped it since.
     pub(super) fn allows(&self, stop: &Stop) -> bool {
@@ -103,8 +113,8 @@ pub(super) async fn answered<T>(answer: oneshot::Receiver<T>, queue: &Sender<Com
 }
 
 /// Everything the thread owns.
-pub(super) struct Writer {
-    keeper: Box<dyn Keeper>,
+pub(super) struct Writer<K> {
+    keeper: K,
     view: Arc<ArcSwap<View>>,
     observe: Observe,
     /// Ends that could not be written yet.
@@ -113,8 +123,8 @@ pub(super) struct Writer {
     failing: Option<String>,
 }
 
-impl Writer {
-    pub(super) fn new(keeper: Box<dyn Keeper>, observe: Observe) -> Self {
+impl<K: Keeper> Writer<K> {
+    pub(super) fn new(keeper: K, observe: Observe) -> Self {
         let view = Arc::new(ArcSwap::from_pointee(keeper.view(false)));
         Self { keeper, view, observe, unwritten: Vec::new(), failing: None }
     }
@@ -125,8 +135,8 @@ impl Writer {
     }
 
     /// Opens the ledger for the first time. One that only time can mend is tried again later, and holds are refused until then.
-    pub(super) fn begin(&mut self) -> Result<(), OpenFailure> {
-        match self.keeper.commit(&Batch::default()) {
+    pub(super) async fn begin(&mut self) -> Result<(), OpenFailure> {
+        match self.keeper.commit(&Batch::default()).await {
             Ok(written) => self.succeed(written, Batch::default()),
             Err(error) if error.is_final() => return Err(error),
             Err(error) => self.fail(&error, Batch::default()),
@@ -135,36 +145,32 @@ impl Writer {
     }
 
     /// Serves the queue until it is closed, by a command or because nobody is left to send one.
-    pub(super) fn run(mut self, mut queue: Receiver<Command>) {
-        let runtime = match tokio::runtime::Builder::new_current_thread().enable_time().build() {
-            Ok(runtime) => runtime,
-            Err(error) => return tracing::error!(%error, "the ledger's writer cannot wait for work; billable work is refused"),
-        };
+    pub(super) async fn run(mut self, mut queue: Receiver<Command>) {
         let mut commands = Vec::with_capacity(BATCH);
         loop {
             let wait = if self.failing.is_some() { RETRY } else { self.keeper.patience() };
-            let received = runtime.block_on(async { tokio::time::timeout(wait, queue.recv_many(&mut commands, BATCH)).await });
+            let received = tokio::time::timeout(wait, queue.recv_many(&mut commands, BATCH)).await;
             let closing = commands.iter().any(|command| matches!(command, Command::Close));
-            self.serve(commands.drain(..));
+            self.serve(commands.drain(..)).await;
             if closing || received == Ok(0) {
                 break;
             }
             if self.failing.is_none() {
-                self.keeper.upkeep();
+                self.keeper.upkeep().await;
             }
         }
         for _ in 0..queue.len() {
             // A hold taken now could never end; dropping the request refuses it.
             commands.extend(queue.try_recv().ok().filter(|command| !matches!(command, Command::Hold(_))));
         }
-        self.serve(commands.drain(..));
-        self.keeper.close();
+        self.serve(commands.drain(..)).await;
+        self.keeper.close().await;
         drop(self);
         drop(queue);
     }
 
     /// Has a batch recorded, and answers everyone in it.
-    fn serve(&mut self, commands: impl Iterator<Item = Command>) {
+    async fn serve(&mut self, commands: impl Iterator<Item = Command>) {
         let mut batch = Batch { ends: mem::take(&mut self.unwritten), ..Batch::default() };
         for command in commands {
             match command {
@@ -173,15 +179,24 @@ impl Writer {
                 Command::Correct(correction) => batch.corrections.push(correction),
                 Command::Grant(granting) => batch.grants.push(granting),
                 Command::Switch(switching) => batch.switches.push(switching),
+                Command::Acknowledge(acknowledging) => self.acknowledge(acknowledging).await,
                 Command::Close => {}
             }
         }
         if self.failing.is_some() || !batch.is_empty() || self.keeper.is_due() {
-            match self.keeper.commit(&batch) {
+            match self.keeper.commit(&batch).await {
                 Ok(written) => self.succeed(written, batch),
                 Err(error) => self.fail(&error, batch),
             }
         }
+    }
+
+    async fn acknowledge(&mut self, Acknowledging { reason, author, answer }: Acknowledging) {
+        let acknowledged = self.keeper.acknowledge(&reason, &author).await;
+        if let Err(error) = &acknowledged {
+            tracing::error!(%error, "a loss of the ledger is not acknowledged");
+        }
+        let _ = answer.send(acknowledged.map_err(|_| Unavailable));
     }
 
     fn succeed(&mut self, written: Written, batch: Batch) {

@@ -102,7 +102,7 @@ impl Embedded {
 }
 
 impl Keeper for Embedded {
-    fn commit(&mut self, batch: &Batch) -> Result<Written, OpenFailure> {
+    async fn commit(&mut self, batch: &Batch) -> Result<Written, OpenFailure> {
         self.write(batch).inspect_err(|_| {
             self.accounts.undo();
             self.disk.reopen();
@@ -114,7 +114,7 @@ impl Keeper for Embedded {
     }
 
     /// Adds up some of the charges that are older than the retention, in a transaction of their own.
-    fn upkeep(&mut self) {
+    async fn upkeep(&mut self) {
         let Some(today) = self.today().filter(|today| self.rolled_up != Some(*today)) else { return };
         let rolled = self.disk.connection().and_then(|connection| Ok(retention::roll_up(connection, today, self.retention)?));
         match rolled {
@@ -131,7 +131,12 @@ impl Keeper for Embedded {
         if self.rolled_up.is_some() && self.rolled_up == self.today() { IDLE } else { Duration::ZERO }
     }
 
-    fn close(&mut self) {
+    /// A file that is lost is another file.
+    async fn acknowledge(&mut self, _reason: &str, _author: &str) -> Result<bool, OpenFailure> {
+        Ok(false)
+    }
+
+    async fn close(&mut self) {
         if let Err(error) = self.disk.connection().and_then(|connection| Ok(store::checkpoint(connection)?)) {
             // Its journal stays beside the file and is read at the next start.
             tracing::warn!(%error, "the ledger's journal was not copied into its file");
