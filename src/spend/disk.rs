@@ -90,7 +90,16 @@ pub(super) struct Disk {
 struct Lock {
     path: PathBuf,
     identity: Option<Identity>,
-    _file: File,
+    file: File,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // A child of this process that has yet to begin its own program has the file open too: closing it here alone would not let go.
+        if let Err(error) = self.file.unlock() {
+            tracing::warn!(%error, "the lock of the ledger's file is not let go of");
+        }
+    }
 }
 
 impl Disk {
@@ -178,7 +187,7 @@ impl Lock {
         let path = beside(&ledger.canonicalize().unwrap_or_else(|_| ledger.to_owned()), ".lock");
         let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(OpenFailure::Lock)?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { identity: file.metadata().ok().map(|file| (file.dev(), file.ino())), path, _file: file }),
+            Ok(()) => Ok(Self { identity: file.metadata().ok().map(|file| (file.dev(), file.ino())), path, file }),
             Err(TryLockError::WouldBlock) => Err(OpenFailure::InUse),
             Err(TryLockError::Error(error)) => Err(OpenFailure::Lock(error)),
         }
