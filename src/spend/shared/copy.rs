@@ -166,13 +166,6 @@ fn take(connection: &Connection, fields: &HashMap<String, String>) -> rusqlite::
             fields,
             ["t", "s", "w", "u"],
         ),
-        Some("reconciled") => insert(
-            connection,
-            "INSERT INTO reconciliation (at_us, first_day, last_day, posted_micros, billed_micros, drifts)
-             VALUES (CAST(? AS INTEGER), ?, ?, CAST(? AS INTEGER), CAST(? AS INTEGER), CAST(? AS INTEGER))",
-            fields,
-            ["t", "f", "l", "a", "b", "d"],
-        ),
         Some("acknowledged") => Ok(Some(())),
         _ => Ok(None),
     }

@@ -62,6 +62,8 @@ pub(super) struct Besides {
 pub(super) struct Draft {
     pub(super) text: String,
     pub(super) is_beat: bool,
+    /// How many charges it moves.
+    pub(super) charges: u32,
     /// Every budget in its window at that moment, then others that are concerned.
     accounts: Vec<(Arc<Budget>, Interval)>,
     current: usize,
@@ -103,6 +105,7 @@ impl Draft {
         let mut draft = Self {
             text: String::new(),
             is_beat: batch.is_empty() && besides.is_empty(),
+            charges: 0,
             accounts,
             current: desk.budgets.len(),
             ends: Vec::new(),
@@ -128,6 +131,8 @@ impl Draft {
             draft.requests.push((request.charges.clone(), wish.is_some().then_some(holds.len())));
             holds.extend(wish);
         }
+        let moved = ends.len() + corrections.len() + batch.requests.iter().map(|request| request.charges.len()).sum::<usize>();
+        draft.charges = u32::try_from(moved).unwrap_or(u32::MAX);
         let asked = Commit {
             replica: desk.replica.to_owned(),
             seq: desk.seq.to_string(),
@@ -243,7 +248,7 @@ impl Draft {
             ended: self.ends.iter().filter(|drafted| !drafted.is_orphan).map(|drafted| drafted.id).collect(),
             accounts: accounts.get(..self.current)?.to_vec(),
             stop: answer.stop.map(Switch::read).unwrap_or_default(),
-            orphans: answer.orphans,
+            orphans: answer.orphans.into_iter().filter(is_readable).collect(),
         };
         let written = &mut outcome.written;
         for (drafted, became) in self.ends.drain(..).zip(&answer.ends) {
@@ -334,6 +339,15 @@ impl Besides {
     fn is_empty(&self) -> bool {
         self.switches.is_empty() && self.abandoned.is_empty() && self.orphans.is_empty()
     }
+}
+
+/// One that no gateway wrote stays where it is, and its money held.
+fn is_readable(orphan: &HeldCharge) -> bool {
+    let is_readable = orphan.id.as_deref().is_some_and(|id| hold_id(id).is_some()) && orphan.read().is_some();
+    if !is_readable {
+        tracing::error!(hold = orphan.id, "an open hold of a gateway that died cannot be read");
+    }
+    is_readable
 }
 
 /// The places of the accounts that a charge of now counts in.

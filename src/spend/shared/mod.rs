@@ -44,7 +44,7 @@ const SCHEMA: u32 = 1;
 const COMPATIBLE: u32 = 1;
 
 /// How long a server that failed is left alone.
-const PAUSE: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// The longest time between two signs of life.
 const BEAT: Duration = Duration::from_secs(1);
@@ -211,7 +211,7 @@ impl Shared {
     /// Asks for a batch. Nothing, if this gateway has to join anew first; then nothing was done.
     async fn said(&mut self, draft: Draft) -> Result<Option<(Draft, Answer)>, OpenFailure> {
         let draft = self.pending.insert(draft);
-        let answer: Answer = self.server.run_as_written(Act::Commit, &draft.text).await?;
+        let answer: Answer = self.server.run_as_written(Act::Commit, &draft.text, draft.charges).await?;
         if !draft.is_beat {
             self.server.wait_for_replicas().await?;
         }

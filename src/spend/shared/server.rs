@@ -17,6 +17,9 @@ use crate::shared::{Link, Redis, shortcomings, timed_out};
 /// Entries of the log that are read at once.
 const ENTRIES: usize = 500;
 
+/// So many charges may take as long again as `shared.timeout`: an order of thousands is one step.
+const CHARGES: u32 = 100;
+
 const COMMON: &str = include_str!("common.lua");
 
 /// The server, connected or not.
@@ -89,11 +92,11 @@ impl Server {
     /// Runs a script.
     pub(super) async fn run<T: DeserializeOwned>(&mut self, act: Act, asked: &impl Serialize) -> Result<T, OpenFailure> {
         let asked = serde_json::to_string(asked).expect("strings and numbers always serialise");
-        self.run_as_written(act, &asked).await
+        self.run_as_written(act, &asked, 0).await
     }
 
-    /// The same for what was written down before.
-    pub(super) async fn run_as_written<T: DeserializeOwned>(&mut self, act: Act, asked: &str) -> Result<T, OpenFailure> {
+    /// The same for what was written down before, and moves so many charges.
+    pub(super) async fn run_as_written<T: DeserializeOwned>(&mut self, act: Act, asked: &str, charges: u32) -> Result<T, OpenFailure> {
         let script = match act {
             Act::Join => &self.join,
             Act::Commit => &self.commit,
@@ -102,7 +105,8 @@ impl Server {
         };
         let mut invocation = script.key(self.redis.key("state"));
         invocation.arg(asked);
-        let (link, limit) = (self.link.as_mut().ok_or_else(unconnected)?, self.redis.config().timeout.0);
+        let limit = self.redis.config().timeout.0 * (1 + charges / CHARGES);
+        let link = self.link.as_mut().ok_or_else(unconnected)?;
         let answer: String = within(limit, invocation.invoke_async(link)).await?;
         serde_json::from_str(&answer).map_err(|error| OpenFailure::Redis(format!("its answer cannot be read: {error}")))
     }

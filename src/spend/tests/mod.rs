@@ -25,6 +25,7 @@ mod model;
 mod replicas;
 #[path = "../../../tests/it/harness/redis.rs"]
 mod server;
+mod servers;
 
 use std::future::ready;
 use std::path::Path;

@@ -301,3 +301,21 @@ async fn a_server_that_is_away_at_the_start_is_no_reason_not_to_start() {
     }
     let _hold = ledger.hold(charge("a")).await.expect("held");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn thousands_of_charges_are_held_in_one_step_and_a_strange_orphan_is_left_alone() {
+    let bench = Bench::shared();
+    bench.server().tell::<u32>(&["SADD", &key("orphans"), "77"]);
+    bench.server().tell::<u32>(&[
+        "HSET",
+        &key("holds"),
+        "77",
+        "{\"owner\":\"nobody\",\"at\":\"x\",\"request_id\":\"\",\"caller\":\"\",\"enterprise\":\"\",\"operation\":\"\",\"price\":\"\"}",
+    ]);
+    let ledger = bench.gateway("a", "1000.00");
+    let holds = ledger.hold_all(vec![charge("a"); 2_000]).await.expect("held");
+    assert_eq!(figures(&ledger), ["all: 0.00 + 200.00"]);
+    assert_eq!(ledger.holds().count, 2_000);
+    let ids: std::collections::BTreeSet<_> = holds.iter().map(Hold::id).collect();
+    assert_eq!(ids.len(), 2_000);
+}

@@ -19,8 +19,8 @@ impl RedisServer {
         command.args(fixed).arg(&socket).arg("--dir").arg(folder).args(settings);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("redis-server is installed: tests/run does it");
         let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
-        let is_ready = lines.by_ref().map_while(Result::ok).any(|line| line.contains("ready to accept connections"));
-        assert!(is_ready, "redis-server does not start with {settings:?}");
+        let is_ready = lines.by_ref().map_while(Result::ok).any(|line| line.to_lowercase().contains("ready to accept connections"));
+        assert!(is_ready, "it does not start: {command:?}");
         std::thread::spawn(move || lines.for_each(drop));
         Self { child, socket }
     }
