@@ -45,7 +45,7 @@ impl Place {
     fn config(&self, n: usize, limit: &str, more: &str) -> PathBuf {
         let config = format!(
             "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n[admin]\nlisten = \"127.0.0.1:0\"\n[auth]\nmode = \"open\"\nallow = [\"fresh\"]\n\
-             [upstream]\nbase_url = \"http://{}/v2\"\napi_key = \"upstream-key\"\ndefault_enterprise = \"{ENTERPRISE}\"\nrate = \"1000000/s\"\ntimeout = \"{}\"\n\
+             [upstream]\nbase_url = \"http://{}/v2\"\napi_key = \"upstream-key\"\ndefault_enterprise = \"{ENTERPRISE}\"\nrate = \"1000000/s\"\ntimeout = \"{}\"\nbreaker_failures = 1000000\n\
              [fresh]\nrate = \"1000000/s\"\n[ledger]\npath = \"{}\"\n\
              [[budget]]\nname = \"all\"\nlimit = \"{limit}\"\nwindow = \"month\"\n\
              [shared]\nredis_url = \"{}\"\nlease = \"3s\"\n{more}\n",
@@ -158,7 +158,8 @@ async fn gateways_and_their_redis_that_are_killed_again_and_again_never_under_co
         let addresses: Vec<_> = gateways.iter().map(|gateway| gateway.address("listen")).collect();
         let numbers = round * NUMBERS..(round + 1) * NUMBERS;
         let asked: Vec<_> = numbers.map(|n| tokio::spawn(fresh(addresses[n % GATEWAYS], n).try_send())).collect();
-        calls.wait_for(|calls| *calls >= enough).await.expect("the stand-in stays");
+        let coming = timeout(PATIENCE * 3, calls.wait_for(|calls| *calls >= enough)).await.map(|calls| calls.is_ok());
+        assert_eq!(coming, Ok(true), "round {round}: the calls do not come: {:?}", gateways.iter().map(Process::log).collect::<Vec<_>>());
         let victim = usize::try_from(seeded.below(GATEWAYS as u64 + 1)).expect("few");
         if victim < GATEWAYS {
             gateways.remove(victim).crash().await;
