@@ -16,6 +16,7 @@ pub mod policy;
 pub mod sandbox;
 pub mod secret;
 pub mod server;
+pub mod shared;
 pub mod spend;
 pub mod telemetry;
 pub mod telnyx;

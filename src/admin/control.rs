@@ -36,6 +36,15 @@ struct NewState {
     author: String,
 }
 
+/// The body of `POST acknowledge-loss`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Acknowledgement {
+    reason: String,
+    #[serde(default = "somebody")]
+    author: String,
+}
+
 /// Whoever holds the admin token, or reaches the listener.
 pub(super) fn somebody() -> String {
     "admin".to_owned()
@@ -88,6 +97,18 @@ pub(super) async fn switch(gateway: &Gateway, body: &[u8]) -> Refused<Value> {
         Err(_) => {
             Err(unavailable("the ledger has not recorded that, so billable work stays stopped; look at kill-switch before you ask again"))
         }
+    }
+}
+
+/// Goes on with what the Redis of a shared ledger has, after it lost something.
+pub(super) async fn acknowledge_loss(gateway: &Gateway, body: &[u8]) -> Refused<Value> {
+    let Acknowledgement { reason, author } = read(body)?;
+    let (reason, author) = (text("reason", &reason)?, text("author", &author)?);
+    tracing::warn!(reason, author, "an operator acknowledges a loss of the shared ledger");
+    match gateway.acknowledge_loss(reason, author).await {
+        Ok(true) => Ok(json!({ "data": { "acknowledged": true } })),
+        Ok(false) => Err(problem(StatusCode::CONFLICT, "nothing_lost", "nothing of the ledger is known to be lost")),
+        Err(_) => Err(unavailable("the Redis of the shared ledger does not answer, so nothing is acknowledged")),
     }
 }
 

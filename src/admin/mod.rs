@@ -93,6 +93,9 @@ impl Admin {
             (&Method::POST, "kill-switch", _) => {
                 Ok(json(StatusCode::OK, &control::switch(gateway, &act(&head.headers, body).await?).await?))
             }
+            (&Method::POST, "acknowledge-loss", _) => {
+                Ok(json(StatusCode::OK, &control::acknowledge_loss(gateway, &act(&head.headers, body).await?).await?))
+            }
             (&Method::POST, "purge", _) => Ok(json(StatusCode::OK, &cache::purge(gateway, &act(&head.headers, body).await?).await?)),
             (&Method::GET | &Method::HEAD, "explain", _) => Ok(json(StatusCode::OK, &explain::explain(gateway, &head.uri)?)),
             (&Method::GET | &Method::HEAD, _, _) if is_copy(resource) => Ok(json(StatusCode::OK, &cache::inspect(gateway, &head.uri)?)),
@@ -101,7 +104,7 @@ impl Admin {
             }
             (_, "budgets" | "explain" | "ledger" | "ledger.csv", _) => Err(method_not_allowed("GET")),
             (_, "kill-switch", _) => Err(method_not_allowed("GET and POST")),
-            (_, "purge", _) | (_, _, Some(_)) => Err(method_not_allowed("POST")),
+            (_, "acknowledge-loss" | "purge", _) | (_, _, Some(_)) => Err(method_not_allowed("POST")),
             _ if is_copy(resource) => Err(method_not_allowed("GET")),
             _ => Err(not_found()),
         }
@@ -112,7 +115,9 @@ impl Admin {
         if self.draining.is_cancelled() {
             plain(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n")
         } else if self.gateway.ledger_is_available() {
-            plain(StatusCode::OK, TEXT, "ready\n")
+            let warnings = self.gateway.ledger_warnings();
+            let lines = warnings.iter().map(|warning| format!("warning: {warning}\n"));
+            plain(StatusCode::OK, TEXT, ["ready\n".to_owned()].into_iter().chain(lines).collect::<String>())
         } else {
             plain(StatusCode::OK, TEXT, "ready, degraded: the ledger cannot be written, so nothing is bought\n")
         }
@@ -199,7 +204,7 @@ fn problem(status: StatusCode, code: &'static str, detail: impl Into<String>) ->
 }
 
 fn not_found() -> Box<Problem> {
-    let detail = "here are /livez, /readyz, /metrics, and under /admin/v1: budgets, budgets/{name}/overrides, cache/{enterprise}/{number}, explain, kill-switch, ledger, ledger.csv, purge";
+    let detail = "here are /livez, /readyz, /metrics, and under /admin/v1: acknowledge-loss, budgets, budgets/{name}/overrides, cache/{enterprise}/{number}, explain, kill-switch, ledger, ledger.csv, purge";
     problem(StatusCode::NOT_FOUND, "not_found", detail)
 }
 

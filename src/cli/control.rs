@@ -18,6 +18,7 @@ use crate::units::Span;
 
 const BUDGETS: &str = "/admin/v1/budgets";
 const KILL_SWITCH: &str = "/admin/v1/kill-switch";
+const ACKNOWLEDGE_LOSS: &str = "/admin/v1/acknowledge-loss";
 
 /// What a budget's name cannot hold as it is within a path.
 const OF_A_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
@@ -74,6 +75,24 @@ enum Turn {
     Off(Why),
     /// Show it, as without a word.
     Status,
+}
+
+/// `acknowledge-loss`
+#[derive(Debug, Args)]
+pub(super) struct AcknowledgeLoss {
+    #[command(flatten)]
+    place: Place,
+    #[command(flatten)]
+    why: Why,
+}
+
+impl AcknowledgeLoss {
+    /// Does it, and tells what to print.
+    pub(super) fn run(self) -> Result<String, Failed> {
+        let body = json!({ "reason": self.why.reason, "author": self.why.author() });
+        self.place.client()?.post(ACKNOWLEDGE_LOSS, &body)?;
+        Ok("the gateways go on with what the Redis has; what they knew of the ledger before is beside their copies".to_owned())
+    }
 }
 
 /// What the ledger keeps of a change.

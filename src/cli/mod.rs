@@ -17,7 +17,7 @@ use clap::{Args, Parser, Subcommand};
 use uuid::Uuid;
 
 use self::client::{NoAnswer, Place};
-use self::control::{Budgets, KillSwitch};
+use self::control::{AcknowledgeLoss, Budgets, KillSwitch};
 use self::explain::Explain;
 use self::purge::Purge;
 use self::serve::Serve;
@@ -80,6 +80,8 @@ enum Command {
     Budgets(Budgets),
     /// Show or turn the switch that stops all billable work of a running gateway.
     KillSwitch(KillSwitch),
+    /// Let billable work go on after the Redis of a shared ledger lost some of it.
+    AcknowledgeLoss(AcknowledgeLoss),
     /// Tell what a request would come to, and do nothing of it.
     Explain(Explain),
     /// Outdate a running gateway's copies, or throw them away: of a number, an enterprise, or all.
@@ -150,6 +152,7 @@ pub fn run() -> ExitCode {
         Command::Budgets(budgets) => budgets.run().and_then(|text| announce(&text)),
         Command::Ledger { command } => return command.run(),
         Command::KillSwitch(switch) => switch.run().and_then(|text| announce(&text)),
+        Command::AcknowledgeLoss(acknowledge) => acknowledge.run().and_then(|text| announce(&text)),
         Command::Explain(explain) => explain.run().and_then(|text| announce(&text)),
         Command::Purge(purge) => purge.run().and_then(|text| announce(&text)),
     };

@@ -63,6 +63,7 @@ impl Config {
         self.check_callers(&mut findings);
         self.check_routes(&mut findings);
         self.check_budgets(&mut findings);
+        findings.0.extend(self.shared.faults().into_iter().map(|(key, why)| Unsafe { key: key.to_owned(), why }));
         findings.0
     }
 
@@ -70,7 +71,8 @@ impl Config {
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         let enterprise_keys = self.enterprise.iter().filter_map(|enterprise| enterprise.api_key.as_ref());
-        let secrets = [Some(&self.upstream.api_key), self.admin.token.as_ref()].into_iter().flatten().chain(enterprise_keys);
+        let redis = self.shared.redis_url.as_ref().filter(|url| url.read().is_ok_and(|url| url.expose().contains('@')));
+        let secrets = [Some(&self.upstream.api_key), self.admin.token.as_ref(), redis].into_iter().flatten().chain(enterprise_keys);
         if secrets.into_iter().any(crate::secret::Secret::is_plain) {
             warnings.push("a secret stands in the configuration itself: { env = \"NAME\" } or { file = \"PATH\" } keeps it out".to_owned());
         }

@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn an_unknown_key_is_named_with_its_line_and_the_nearest_valid_name() {
         insta::assert_snapshot!(error("[cache]\nttl = \"1h\"\nttl_jiter = 0.2\n", &[]), @"gateway.toml:3: cache.ttl_jiter: unknown field `ttl_jiter`, expected one of `max_size`, `ttl`, `stale_while_revalidate`, `stale_if_error`, `error_ttl`, `negative_ttl`, `null_ttl`, `list_ttl`, `wait_timeout`, `max_waiters`, `ttl_jitter`, `snapshot`, `snapshot_interval`; did you mean `ttl_jitter`?");
-        insta::assert_snapshot!(error("[server]\n\n[budgets]\n", &[]), @"gateway.toml:3: budgets: unknown field `budgets`, expected one of `server`, `admin`, `upstream`, `auth`, `caller`, `enterprise`, `route`, `cache`, `sync`, `fresh`, `prices`, `ledger`, `budget`, `telemetry`; did you mean `budget`?");
+        insta::assert_snapshot!(error("[server]\n\n[budgets]\n", &[]), @"gateway.toml:3: budgets: unknown field `budgets`, expected one of `server`, `admin`, `upstream`, `auth`, `caller`, `enterprise`, `route`, `cache`, `sync`, `fresh`, `prices`, `ledger`, `budget`, `shared`, `telemetry`; did you mean `budget`?");
         insta::assert_snapshot!(error("[auth]\nmode = \"key\"\n", &[]), @"gateway.toml:2: auth.mode: unknown variant `key`, expected one of `keys`, `forward`, `open`; did you mean `keys`?");
     }
 

@@ -22,7 +22,7 @@ use crate::policy::routes::Route;
 use crate::secret::Secret;
 use crate::telnyx::EnterpriseId;
 use crate::units::{Period, Rate, Span};
-use crate::{auth, cache, server, spend, telemetry, upstream};
+use crate::{auth, cache, server, shared, spend, telemetry, upstream};
 
 /// All settings. `config/gateway.toml` shows each with its default.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -54,6 +54,8 @@ pub struct Config {
     pub ledger: spend::Config,
     /// How much may be spent. Without a budget that applies, nothing is.
     pub budget: Vec<Budget>,
+    /// What several gateways share.
+    pub shared: shared::Config,
     /// What is logged.
     pub telemetry: telemetry::Config,
 }

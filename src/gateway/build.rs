@@ -24,6 +24,7 @@ use crate::policy::enable::Fate;
 use crate::policy::entitlement::Partition;
 use crate::policy::hindsight::LEAST_EFFECT;
 use crate::secret::{NoSecret, Secret};
+use crate::shared::{NoRedis, Redis};
 use crate::spend::{End, Event, Ledger, Observe, OpenError, Posted, THRESHOLDS};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::Labels;
@@ -42,6 +43,9 @@ pub enum BuildError {
     /// The ledger cannot be opened.
     #[error("{0}")]
     Ledger(#[from] OpenError),
+    /// Nobody knows where the shared Redis is.
+    #[error("{0}")]
+    Shared(#[from] NoRedis),
     /// The machine's certificates cannot be read.
     #[error("the machine's CA certificates cannot be read: {0}")]
     Certificates(std::io::Error),
@@ -74,7 +78,7 @@ impl Gateway {
         let recall =
             Recall { calls: calls.clone(), pending: pending.clone(), monitoring: monitoring.clone(), clock: clock.clone(), effect };
         let recall = Some(recall).filter(|_| config.auth.mode != Mode::Forward);
-        let ledger = Ledger::open(&config.ledger, config.budget.clone(), memory, clock.clone(), observe(&metrics, recall))?;
+        let ledger = ledger(config, memory, clock, observe(&metrics, recall))?;
         let cache = Cache::new(&config.cache, caches, Arc::new(move |why: Eviction| evictions.with_label_values(&[why.as_str()]).inc()));
         // After the ledger, which knows what was bought since the snapshot.
         let snapshots = Snapshots::restored(config, &cache, &calls, clock, &metrics);
@@ -165,6 +169,16 @@ impl Gateway {
         metrics.cache_bytes.set(whole(bytes));
         metrics.render()
     }
+}
+
+/// A ledger of its own, or the one that gateways share.
+fn ledger(config: &Config, memory: Duration, clock: &Clock, observe: Observe) -> Result<Ledger, BuildError> {
+    let budgets = config.budget.clone();
+    let opened = match Redis::new(&config.shared)? {
+        None => Ledger::open(&config.ledger, budgets, memory, clock.clone(), observe),
+        Some(redis) => Ledger::join(&config.ledger, redis, (budgets, config.prices), memory, clock.clone(), observe),
+    };
+    Ok(opened?)
 }
 
 fn keys(config: &Config) -> Result<Keys, BuildError> {

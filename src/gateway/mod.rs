@@ -209,6 +209,16 @@ impl Gateway {
         self.0.ledger.is_available()
     }
 
+    /// For what the ledger is not to be relied on.
+    pub fn ledger_warnings(&self) -> Arc<Vec<String>> {
+        self.0.ledger.warnings()
+    }
+
+    /// Goes on with what there is after a shared ledger lost something. Tells whether it had.
+    pub async fn acknowledge_loss(&self, reason: String, author: String) -> Result<bool, Unavailable> {
+        timeout(LEDGER_WAIT, self.0.ledger.acknowledge_loss(reason, author)).await.unwrap_or(Err(Unavailable))
+    }
+
     /// The ledger's books, by a connection of their own.
     pub fn books(&self) -> Result<Books, BooksError> {
         self.0.ledger.books()

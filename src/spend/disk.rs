@@ -14,6 +14,9 @@ use super::store;
 /// How long to wait for an operator's own transaction on the file before billable work is refused.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// What `SQLite`'s `application_id` says of a file that is a copy of a shared ledger: it holds no money, and no gateway may spend by it.
+const COPY: i32 = 0x5247_5743;
+
 /// The journal is cut back to this after it was copied into the file.
 const JOURNAL_SIZE: u32 = 16 << 20;
 
@@ -71,6 +74,7 @@ type Identity = (u64, u64);
 #[derive(Debug)]
 pub(super) struct Disk {
     place: Place,
+    is_copy: bool,
     connection: Option<Connection>,
     identity: Option<Identity>,
     /// The journal that the connection writes first.
@@ -86,13 +90,27 @@ pub(super) struct Disk {
 struct Lock {
     path: PathBuf,
     identity: Option<Identity>,
-    _file: File,
+    file: File,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // A child of this process that has yet to begin its own program has the file open too: closing it here alone would not let go.
+        if let Err(error) = self.file.unlock() {
+            tracing::warn!(%error, "the lock of the ledger's file is not let go of");
+        }
+    }
 }
 
 impl Disk {
     pub(super) fn new(place: Place) -> Self {
         let may_create = !matches!(&place, Place::File(path) if path.exists());
-        Self { place, connection: None, identity: None, journal: None, may_create, lock: None }
+        Self { place, is_copy: false, connection: None, identity: None, journal: None, may_create, lock: None }
+    }
+
+    /// The place of a copy of a shared ledger.
+    pub(super) fn copy(place: Place) -> Self {
+        Self { is_copy: true, ..Self::new(place) }
     }
 
     /// The connection, opened if it is not.
@@ -114,7 +132,7 @@ impl Disk {
         }
         let connection = match self.connection.take() {
             Some(connection) => connection,
-            None => self.place.writer(self.may_create)?,
+            None => self.open()?,
         };
         if let Place::File(path) = &self.place {
             self.identity = self.identity.or_else(|| identity(path));
@@ -122,6 +140,22 @@ impl Disk {
             self.may_create = false;
         }
         Ok(self.connection.insert(connection))
+    }
+
+    fn open(&self) -> Result<Connection, OpenFailure> {
+        let connection = self.place.writer(self.may_create)?;
+        let found: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+        match (self.is_copy, found == COPY) {
+            (false, true) => Err(OpenFailure::Copy),
+            (true, false) if store::newest(&connection)?.is_some() => Err(OpenFailure::NoCopy),
+            (true, _) => {
+                connection.pragma_update(None, "application_id", COPY)?;
+                // What is lost of it comes again.
+                connection.pragma_update(None, "synchronous", "normal")?;
+                Ok(connection)
+            }
+            (false, false) => Ok(connection),
+        }
     }
 
     /// Closes a connection that failed, so that the next use opens the file anew. One in memory is all there is.
@@ -153,7 +187,7 @@ impl Lock {
         let path = beside(&ledger.canonicalize().unwrap_or_else(|_| ledger.to_owned()), ".lock");
         let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(OpenFailure::Lock)?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { identity: file.metadata().ok().map(|file| (file.dev(), file.ino())), path, _file: file }),
+            Ok(()) => Ok(Self { identity: file.metadata().ok().map(|file| (file.dev(), file.ino())), path, file }),
             Err(TryLockError::WouldBlock) => Err(OpenFailure::InUse),
             Err(TryLockError::Error(error)) => Err(OpenFailure::Lock(error)),
         }

@@ -247,6 +247,31 @@ pub enum OpenFailure {
     /// The journal that was written is not at its path any more.
     #[error("its journal was removed or replaced; what it held is copied into the file now")]
     NoJournal,
+    /// It is the copy of a shared ledger.
+    #[error("it is a copy of a ledger that gateways share, and no gateway may spend by it: set shared.redis_url, or name another file")]
+    Copy,
+    /// It is a ledger of one gateway, and was to be the copy of a shared one.
+    #[error(
+        "it is a ledger that one gateway has for itself; with shared.redis_url name another file, which will be a copy of the shared one"
+    )]
+    NoCopy,
+    /// The Redis that keeps a shared ledger does not answer, or refuses.
+    #[error("Redis: {0}")]
+    Redis(String),
+    /// The Redis that keeps a shared ledger has forgotten some of it.
+    #[error(
+        "the Redis that keeps it has lost some of it: {0}; mend that, or go on with what is there: reputation-gateway acknowledge-loss"
+    )]
+    Lost(String),
+    /// Gateways that share a ledger run with other prices or budgets.
+    #[error("gateways that share it run with other {0}; stop them first, or set another shared.prefix")]
+    Terms(String),
+    /// Redis has a ledger of a version that this one does not go with.
+    #[error("Redis has it in version {0}, which this gateway does not know")]
+    Later(String),
+    /// Redis may throw money away.
+    #[error("{0}")]
+    Evicting(String),
     /// `SQLite` cannot use it.
     #[error("{0}")]
     Database(#[from] rusqlite::Error),
@@ -258,7 +283,8 @@ pub enum OpenFailure {
 impl OpenFailure {
     /// Whether only an operator can mend it, so that waiting for the cause to go away is no use.
     pub(super) const fn is_final(&self) -> bool {
-        matches!(self, Self::InUse | Self::Version { .. } | Self::NoDirectory | Self::Writer(_))
+        let is_of_shared = matches!(self, Self::Copy | Self::NoCopy | Self::Terms(_) | Self::Later(_) | Self::Evicting(_));
+        is_of_shared || matches!(self, Self::InUse | Self::Version { .. } | Self::NoDirectory | Self::Writer(_))
     }
 }
 

@@ -15,18 +15,21 @@
 //! Not here: prices and windows (`policy`), judging whether a call was billed, and metrics, which are told through [`Observe`].
 
 mod accounts;
-mod batch;
 pub mod books;
 mod disk;
+mod embedded;
 mod facts;
 mod hold;
+mod keeper;
 mod retention;
+mod shared;
 mod stop;
 mod store;
 #[cfg(test)]
 mod tests;
 mod writer;
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -42,16 +45,21 @@ use tokio::sync::oneshot;
 pub use self::accounts::THRESHOLDS;
 use self::accounts::{Account, Accounts, verdict};
 use self::disk::{Disk, Place};
+use self::embedded::Embedded;
 pub use self::facts::{
     BudgetStatus, End, Event, Finding, HoldId, HoldRefused, KillSwitch, NotAnEnd, Observe, OpenError, OpenFailure, OpenHolds, Override,
     OverrideRefused, Posted, Unavailable,
 };
 pub use self::hold::Hold;
+use self::keeper::Keeper;
+use self::shared::{Setup, Shared};
 use self::stop::Stop;
-use self::writer::{Command, Correction, Granting, Request, Switching, Writer};
+use self::writer::{Acknowledging, Command, Correction, Granting, Request, Switching, Writer};
 use crate::clock::Clock;
 use crate::policy::budget::Budget;
 pub use crate::policy::budget::Charge;
+use crate::policy::pricing::PriceList;
+use crate::shared::Redis;
 use crate::units::Span;
 
 /// Open holds, waiting commands and their ends, all together. A hold reserves its end's place before it is taken.
@@ -83,6 +91,8 @@ pub struct Ledger {
     /// The place in the queue that is kept for [`Ledger::close`].
     closing: Arc<Mutex<Option<OwnedPermit<Command>>>>,
     clock: Clock,
+    /// Whether holds are refused at once while the ledger is known to be away.
+    fails_fast: bool,
 }
 
 /// What the writer last committed, for everyone to see.
@@ -91,11 +101,19 @@ struct View {
     open: usize,
     oldest: Option<Duration>,
     available: bool,
+    /// For what the ledger is not to be relied on.
+    warnings: Arc<Vec<String>>,
 }
 
 impl View {
     fn of(accounts: &Accounts, available: bool) -> Self {
-        Self { accounts: accounts.all().to_vec(), open: accounts.open_count(), oldest: accounts.oldest(), available }
+        Self {
+            accounts: accounts.all().to_vec(),
+            open: accounts.open_count(),
+            oldest: accounts.oldest(),
+            available,
+            warnings: Arc::default(),
+        }
     }
 }
 
@@ -108,15 +126,62 @@ impl Ledger {
 
     fn start(config: &Config, budgets: Vec<Budget>, memory: Duration, clock: Clock, observe: Observe) -> Result<Self, OpenFailure> {
         let place = Place::new(&config.path);
-        let memory = SignedDuration::try_from(memory).unwrap_or(SignedDuration::MAX);
-        let since = clock.now().checked_sub(memory).unwrap_or(Timestamp::MIN);
-        let mut writer = Writer::new(config, Disk::new(place.clone()), Accounts::new(budgets), since, clock.clone(), observe);
-        writer.begin()?;
-        let (view, stop) = (writer.view(), writer.stop());
+        let since = remembered_since(&clock, memory);
+        let stop = Arc::<Stop>::default();
+        let keeper = Embedded::new(Disk::new(place.clone()), budgets, Arc::clone(&stop), config.retention.0, since, clock.clone());
+        Self::serve(keeper, place, stop, clock, observe, false)
+    }
+
+    /// The same for a ledger that gateways share: joins those that run already. They have to have the same prices, and the same budgets but for
+    /// their limits. The file becomes this gateway's copy of the books.
+    pub fn join(
+        config: &Config,
+        redis: Redis,
+        (budgets, prices): (Vec<Budget>, PriceList),
+        memory: Duration,
+        clock: Clock,
+        observe: Observe,
+    ) -> Result<Self, OpenError> {
+        let (place, stop) = (Place::new(&config.path), Arc::<Stop>::default());
+        let (recall_since, retention) = (remembered_since(&clock, memory), config.retention.0);
+        let setup =
+            Setup { redis, place: place.clone(), budgets, prices, stop: Arc::clone(&stop), retention, recall_since, clock: clock.clone() };
+        let served = Self::serve(Shared::new(setup), place, stop, clock, observe, true);
+        served.map_err(|why| OpenError { path: config.path.clone(), why })
+    }
+
+    /// Starts the writer on a thread of its own, and waits until it has opened the ledger.
+    fn serve<K: Keeper + 'static>(
+        keeper: K,
+        place: Place,
+        stop: Arc<Stop>,
+        clock: Clock,
+        observe: Observe,
+        fails_fast: bool,
+    ) -> Result<Self, OpenFailure> {
+        let mut writer = Writer::new(keeper, observe);
+        let view = writer.view();
         let (queue, commands) = mpsc::channel(SEATS);
         let closing = Arc::new(Mutex::new(queue.clone().try_reserve_owned().ok()));
-        thread::Builder::new().name("ledger".to_owned()).spawn(move || writer.run(commands)).map_err(OpenFailure::Writer)?;
-        Ok(Self { queue, view, stop, place, closing, clock })
+        let (opened, is_open) = std::sync::mpsc::sync_channel(1);
+        let serve = async move |opened: std::sync::mpsc::SyncSender<_>| match writer.begin().await {
+            Ok(()) => {
+                let _ = opened.send(Ok(()));
+                writer.run(commands).await;
+            }
+            Err(error) => {
+                // Whoever is told may open it at once.
+                drop(writer);
+                let _ = opened.send(Err(error));
+            }
+        };
+        let run = move || match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime.block_on(serve(opened)),
+            Err(error) => drop(opened.send(Err(OpenFailure::Writer(error)))),
+        };
+        thread::Builder::new().name("ledger".to_owned()).spawn(run).map_err(OpenFailure::Writer)?;
+        is_open.recv().unwrap_or_else(|_| Err(OpenFailure::Writer(io::ErrorKind::BrokenPipe.into())))?;
+        Ok(Self { queue, view, stop, place, closing, clock, fails_fast })
     }
 
     /// Holds a charge's price in every budget that applies, or in none. Returns when that is durable.
@@ -127,6 +192,9 @@ impl Ledger {
 
     /// Holds the prices of charges that are made together, all or none of them. There is a hold for each, in their order.
     pub async fn hold_all(&self, charges: Vec<Charge>) -> Result<Vec<Hold>, HoldRefused> {
+        if self.fails_fast && !self.is_available() {
+            return Err(HoldRefused::Unavailable);
+        }
         let seats = charges.iter().map(|_| self.queue.clone().try_reserve_owned());
         let seats = seats.collect::<Result<_, _>>().map_err(|_| Unavailable)?;
         let (answer, answered) = oneshot::channel();
@@ -197,6 +265,16 @@ impl Ledger {
         self.view.load().available
     }
 
+    /// For what the ledger is not to be relied on, as those who run the gateway should know.
+    pub fn warnings(&self) -> Arc<Vec<String>> {
+        Arc::clone(&self.view.load().warnings)
+    }
+
+    /// Goes on with what there is after the server of a shared ledger lost some of it. Tells whether it had.
+    pub async fn acknowledge_loss(&self, reason: String, author: String) -> Result<bool, Unavailable> {
+        self.command(|answer| Command::Acknowledge(Acknowledging { reason, author, answer })).await?
+    }
+
     /// Every budget in its window now, in the order of the configuration. One whose window cannot be read is shown as it was last.
     pub fn budgets(&self) -> Vec<BudgetStatus> {
         let now = self.clock.now();
@@ -243,4 +321,8 @@ impl Ledger {
             Unavailable
         })
     }
+}
+
+fn remembered_since(clock: &Clock, memory: Duration) -> Timestamp {
+    clock.now().checked_sub(SignedDuration::try_from(memory).unwrap_or(SignedDuration::MAX)).unwrap_or(Timestamp::MIN)
 }

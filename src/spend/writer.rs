@@ -1,11 +1,10 @@
 //! The one thread that writes.
 //!
-//! It takes whatever waits in the queue, records it in one transaction, and answers after the commit: a single flush to the disk
-//! serves all of it. Decisions are taken here too, so two holds can never both see the last dime.
+//! It takes whatever waits in the queue, has it decided and recorded as one batch, and answers after that: a single flush to the disk
+//! serves all of it. Decisions are taken there too, so two holds can never both see the last dime.
 //!
-//! When a transaction fails, nothing of it has happened: its holds are refused, the file is opened and the accounts are read
-//! anew, and its ends stay here to be written with the next batch. As long as it fails, a small write is tried each second, so
-//! that the ledger is back soon after the cause is gone, whether anyone asks or not. There are never more ends
+//! When a batch fails, its holds are refused, and its ends stay here to be written with the next one. As long as it fails, a small write
+//! is tried each second, so that the ledger is back soon after the cause is gone, whether anyone asks or not. There are never more ends
 //! waiting than there are open holds.
 
 use std::mem;
@@ -13,33 +12,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use jiff::civil::Date;
-use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp};
 use tokio::sync::mpsc::{OwnedPermit, Receiver, Sender};
 use tokio::sync::oneshot;
 
-use super::accounts::Accounts;
-use super::batch::{Batch, Step, Written};
-use super::disk::Disk;
+use super::keeper::{Batch, Keeper, Written};
 use super::stop::Stop;
 use super::{
-    BudgetStatus, Config, End, Event, Finding, Hold, HoldId, HoldRefused, KillSwitch, Observe, OpenFailure, Override, OverrideRefused,
-    Unavailable, View, retention, store,
+    BudgetStatus, End, Event, Finding, Hold, HoldId, HoldRefused, KillSwitch, Observe, OpenFailure, Override, OverrideRefused, Unavailable,
+    View,
 };
-use crate::clock::Clock;
 use crate::policy::budget::Charge;
 
-/// How many commands one transaction takes.
+/// How many commands one batch takes.
 const BATCH: usize = 256;
 
 /// How long a ledger that cannot be written waits until it tries again by itself.
 const RETRY: Duration = Duration::from_secs(1);
-
-/// How long a ledger with nothing to do waits until it looks whether there is something to roll up.
-const IDLE: Duration = Duration::from_hours(1);
-
-const DAY: SignedDuration = SignedDuration::from_hours(24);
 
 /// What the writer is asked to do.
 #[derive(Debug)]
@@ -49,6 +37,7 @@ pub(super) enum Command {
     Correct(Correction),
     Grant(Granting),
     Switch(Switching),
+    Acknowledge(Acknowledging),
     /// Write the ends that are queued, and stop. The queue is closed after the file.
     Close,
 }
@@ -98,6 +87,15 @@ pub(super) struct Switching {
     pub(super) answer: oneshot::Sender<Result<(), Unavailable>>,
 }
 
+/// An operator goes on after some of the ledger was lost.
+#[derive(Debug)]
+pub(super) struct Acknowledging {
+    pub(super) reason: String,
+    pub(super) author: String,
+    /// Told whether there was a loss.
+    pub(super) answer: oneshot::Sender<Result<bool, Unavailable>>,
+}
+
 impl Switching {
     /// Whether it allows work again, and nobody stopped it since.
     pub(super) fn allows(&self, stop: &Stop) -> bool {
@@ -115,50 +113,20 @@ pub(super) async fn answered<T>(answer: oneshot::Receiver<T>, queue: &Sender<Com
 }
 
 /// Everything the thread owns.
-pub(super) struct Writer {
-    config: Config,
-    disk: Disk,
-    accounts: Accounts,
-    stop: Arc<Stop>,
-    /// How the kill switch is set in the file.
-    recorded: KillSwitch,
+pub(super) struct Writer<K> {
+    keeper: K,
     view: Arc<ArcSwap<View>>,
-    clock: Clock,
     observe: Observe,
-    /// Charges that ended before are of no interest any more at the first opening.
-    recall_since: Timestamp,
-    /// Whether the file has been open.
-    is_loaded: bool,
     /// Ends that could not be written yet.
     unwritten: Vec<Ending>,
-    /// Why the last transaction failed, if it did; for a log that tells changes only.
+    /// Why the last batch failed, if it did; for a log that tells changes only.
     failing: Option<String>,
-    /// The day on which nothing was left to roll up.
-    rolled_up: Option<Date>,
-    /// The newest charge when the file was opened, and when that was (monotonic): the clock may be wrong, and time cannot have
-    /// gone further since.
-    newest: (Timestamp, Duration),
 }
 
-impl Writer {
-    pub(super) fn new(config: &Config, disk: Disk, accounts: Accounts, recall_since: Timestamp, clock: Clock, observe: Observe) -> Self {
-        let view = Arc::new(ArcSwap::from_pointee(View::of(&accounts, false)));
-        Self {
-            config: config.clone(),
-            disk,
-            accounts,
-            stop: Arc::default(),
-            recorded: KillSwitch::default(),
-            view,
-            clock,
-            observe,
-            recall_since,
-            is_loaded: false,
-            unwritten: Vec::new(),
-            failing: None,
-            rolled_up: None,
-            newest: (Timestamp::MIN, Duration::ZERO),
-        }
+impl<K: Keeper> Writer<K> {
+    pub(super) fn new(keeper: K, observe: Observe) -> Self {
+        let view = Arc::new(ArcSwap::from_pointee(keeper.view(false)));
+        Self { keeper, view, observe, unwritten: Vec::new(), failing: None }
     }
 
     /// What everyone may see, as it will be published from now on.
@@ -166,14 +134,9 @@ impl Writer {
         Arc::clone(&self.view)
     }
 
-    /// The kill switch.
-    pub(super) fn stop(&self) -> Arc<Stop> {
-        Arc::clone(&self.stop)
-    }
-
-    /// Opens the file for the first time. One that only time can mend is tried again later, and holds are refused until then.
-    pub(super) fn begin(&mut self) -> Result<(), OpenFailure> {
-        match self.write(&Batch::default()) {
+    /// Opens the ledger for the first time. One that only time can mend is tried again later, and holds are refused until then.
+    pub(super) async fn begin(&mut self) -> Result<(), OpenFailure> {
+        match self.keeper.commit(&Batch::default()).await {
             Ok(written) => self.succeed(written, Batch::default()),
             Err(error) if error.is_final() => return Err(error),
             Err(error) => self.fail(&error, Batch::default()),
@@ -182,47 +145,32 @@ impl Writer {
     }
 
     /// Serves the queue until it is closed, by a command or because nobody is left to send one.
-    pub(super) fn run(mut self, mut queue: Receiver<Command>) {
-        let runtime = match tokio::runtime::Builder::new_current_thread().enable_time().build() {
-            Ok(runtime) => runtime,
-            Err(error) => return tracing::error!(%error, "the ledger's writer cannot wait for work; billable work is refused"),
-        };
+    pub(super) async fn run(mut self, mut queue: Receiver<Command>) {
         let mut commands = Vec::with_capacity(BATCH);
         loop {
-            let wait = self.patience();
-            let received = runtime.block_on(async { tokio::time::timeout(wait, queue.recv_many(&mut commands, BATCH)).await });
+            let wait = if self.failing.is_some() { RETRY } else { self.keeper.patience() };
+            let received = tokio::time::timeout(wait, queue.recv_many(&mut commands, BATCH)).await;
             let closing = commands.iter().any(|command| matches!(command, Command::Close));
-            self.serve(commands.drain(..));
+            self.serve(commands.drain(..)).await;
             if closing || received == Ok(0) {
                 break;
             }
-            self.roll_up();
+            if self.failing.is_none() {
+                self.keeper.upkeep().await;
+            }
         }
         for _ in 0..queue.len() {
             // A hold taken now could never end; dropping the request refuses it.
             commands.extend(queue.try_recv().ok().filter(|command| !matches!(command, Command::Hold(_))));
         }
-        self.serve(commands.drain(..));
-        if let Err(error) = self.disk.connection().and_then(|connection| Ok(store::checkpoint(connection)?)) {
-            // Its journal stays beside the file and is read at the next start.
-            tracing::warn!(%error, "the ledger's journal was not copied into its file");
-        }
+        self.serve(commands.drain(..)).await;
+        self.keeper.close().await;
         drop(self);
         drop(queue);
     }
 
-    fn patience(&self) -> Duration {
-        if self.failing.is_some() {
-            RETRY
-        } else if self.rolled_up == Some(self.today()) {
-            IDLE
-        } else {
-            Duration::ZERO
-        }
-    }
-
-    /// Writes a batch, and answers everyone in it.
-    fn serve(&mut self, commands: impl Iterator<Item = Command>) {
+    /// Has a batch recorded, and answers everyone in it.
+    async fn serve(&mut self, commands: impl Iterator<Item = Command>) {
         let mut batch = Batch { ends: mem::take(&mut self.unwritten), ..Batch::default() };
         for command in commands {
             match command {
@@ -231,83 +179,40 @@ impl Writer {
                 Command::Correct(correction) => batch.corrections.push(correction),
                 Command::Grant(granting) => batch.grants.push(granting),
                 Command::Switch(switching) => batch.switches.push(switching),
+                Command::Acknowledge(acknowledging) => self.acknowledge(acknowledging).await,
                 Command::Close => {}
             }
         }
-        if self.failing.is_some() || !batch.is_empty() {
-            match self.write(&batch) {
+        if self.failing.is_some() || !batch.is_empty() || self.keeper.is_due() {
+            match self.keeper.commit(&batch).await {
                 Ok(written) => self.succeed(written, batch),
                 Err(error) => self.fail(&error, batch),
             }
         }
     }
 
-    /// One transaction; before the first, what a former run left.
-    fn write(&mut self, batch: &Batch) -> Result<Written, OpenFailure> {
-        let now = store::recorded(self.clock.now());
-        let connection = self.disk.connection()?;
-        let transaction = store::begin(connection)?;
-        let mut left = Vec::new();
-        if !self.is_loaded {
-            left = store::left_open(&transaction)?;
-            for (id, hold) in &left {
-                store::insert_end(&transaction, *id, End::Assumed, hold.charge.price, "open when the process ended", now)?;
-            }
-            self.newest = (store::newest(&transaction)?.unwrap_or(now), self.clock.elapsed());
-            let asked = self.stop.asked();
-            self.recorded = store::kill_switch(&transaction)?;
-            if asked == 0 {
-                self.stop.settle(&self.recorded, asked);
-            }
+    async fn acknowledge(&mut self, Acknowledging { reason, author, answer }: Acknowledging) {
+        let acknowledged = self.keeper.acknowledge(&reason, &author).await;
+        if let Err(error) = &acknowledged {
+            tracing::error!(%error, "a loss of the ledger is not acknowledged");
         }
-        let in_force = self.stop.state();
-        let unrecorded = Some(&in_force).filter(|state| state.on && **state != self.recorded);
-        if batch.is_empty() {
-            store::touch(&transaction)?;
-        }
-        let step = Step {
-            connection: &transaction,
-            accounts: &mut self.accounts,
-            stop: &self.stop,
-            unrecorded,
-            clock: &self.clock,
-            now,
-            written: Written { ends: left.into_iter().map(|(_, hold)| (End::Assumed, hold)).collect(), ..Written::default() },
-        };
-        let written = step.take(batch)?;
-        let recalled = if self.is_loaded { Vec::new() } else { store::recent(&transaction, self.recall_since)? };
-        let began = self.clock.elapsed();
-        transaction.commit()?;
-        if !batch.is_empty() {
-            (self.observe)(Event::CommitTook(self.clock.elapsed().saturating_sub(began)));
-        }
-        for posted in &recalled {
-            (self.observe)(Event::Recalled(posted));
-        }
-        self.is_loaded = true;
-        self.recorded = in_force;
-        for Switching { set, asked, .. } in batch.switches.iter().filter(|switching| switching.allows(&self.stop)) {
-            self.recorded = set.clone();
-            self.stop.settle(set, *asked);
-        }
-        Ok(written)
+        let _ = answer.send(acknowledged.map_err(|_| Unavailable));
     }
 
     fn succeed(&mut self, written: Written, batch: Batch) {
         if self.failing.take().is_some() {
             tracing::info!("the ledger is written again");
         }
-        self.accounts.keep();
         self.publish(true);
-        self.tell(&written);
+        self.tell(&written, !batch.is_empty());
         for answer in batch.ends.into_iter().filter_map(|ending| ending.answer) {
             let _ = answer.send(Ok(()));
         }
         for switching in batch.switches {
             let _ = switching.answer.send(Ok(()));
         }
-        for (correction, corrected) in batch.corrections.into_iter().zip(written.corrections) {
-            let _ = correction.answer.send(Ok(corrected.is_some()));
+        for (correction, is_news) in batch.corrections.into_iter().zip(written.corrections) {
+            let _ = correction.answer.send(Ok(is_news));
         }
         for (granting, granted) in batch.grants.into_iter().zip(written.grants) {
             let _ = granting.answer.send(granted);
@@ -319,7 +224,13 @@ impl Writer {
     }
 
     /// Reports what was written.
-    fn tell(&self, written: &Written) {
+    fn tell(&self, written: &Written, has_answers: bool) {
+        if has_answers {
+            (self.observe)(Event::CommitTook(written.took));
+        }
+        for posted in &written.recalled {
+            (self.observe)(Event::Recalled(posted));
+        }
         for (budget, has_room) in &written.decisions {
             let budget = &budget.name;
             (self.observe)(if *has_room { Event::Allowed { budget } } else { Event::Denied { budget } });
@@ -327,7 +238,7 @@ impl Writer {
         for (end, hold) in &written.ends {
             (self.observe)(Event::Ended { end: *end, amount: end.posts(hold.charge.price), caller: &hold.charge.caller });
         }
-        for (amount, hold) in written.corrections.iter().flatten() {
+        for (amount, hold) in &written.taken_back {
             (self.observe)(Event::TakenBack { amount: *amount, caller: &hold.charge.caller });
         }
         for crossed in &written.thresholds {
@@ -342,8 +253,6 @@ impl Writer {
             tracing::error!(%error, "the ledger cannot be written; billable work is refused until it can");
             self.failing = Some(why);
         }
-        self.accounts.undo();
-        self.disk.reopen();
         self.publish(false);
         for answer in batch.ends.iter_mut().filter_map(|ending| ending.answer.take()) {
             let _ = answer.send(Err(Unavailable));
@@ -364,31 +273,6 @@ impl Writer {
     }
 
     fn publish(&self, available: bool) {
-        self.view.store(Arc::new(View::of(&self.accounts, available)));
-    }
-
-    /// Adds up some of the charges that are older than the retention, in a transaction of their own.
-    fn roll_up(&mut self) {
-        let today = self.today();
-        if self.failing.is_some() || self.rolled_up == Some(today) {
-            return;
-        }
-        let rolled = self.disk.connection().and_then(|connection| Ok(retention::roll_up(connection, today, self.config.retention.0)?));
-        match rolled {
-            Ok(retention::Progress::MoreToDo) => {}
-            Ok(retention::Progress::Done) => self.rolled_up = Some(today),
-            Err(error) => {
-                tracing::warn!(%error, "old charges were not rolled up; they will be tomorrow");
-                self.rolled_up = Some(today);
-            }
-        }
-    }
-
-    /// The day, for what is thrown away: by the clock, but no later than a day after what is known to have passed.
-    fn today(&self) -> Date {
-        let (newest, since) = self.newest;
-        let passed = SignedDuration::try_from(self.clock.elapsed().saturating_sub(since)).unwrap_or(SignedDuration::MAX);
-        let latest = newest.checked_add(passed).and_then(|latest| latest.checked_add(DAY)).unwrap_or(Timestamp::MAX);
-        self.clock.now().min(latest).to_zoned(TimeZone::UTC).date()
+        self.view.store(Arc::new(self.keeper.view(available)));
     }
 }

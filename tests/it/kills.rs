@@ -29,10 +29,10 @@ const NUMBERS: usize = 24;
 const ROUNDS: usize = 20;
 
 /// A sequence that is the same in every run (`SplitMix64`).
-struct Seeded(u64);
+pub(crate) struct Seeded(pub(crate) u64);
 
 impl Seeded {
-    fn below(&mut self, limit: u64) -> u64 {
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -43,10 +43,22 @@ impl Seeded {
 /// The stand-in, which tells when a billable call has come. While it is armed it keeps some of them from ever being answered, so that
 /// a kill finds calls in every state: not sent, sent, charged, and answered.
 #[derive(Clone)]
-struct Upstream {
-    sandbox: Sandbox,
-    armed: Arc<AtomicBool>,
-    calls: Arc<watch::Sender<u64>>,
+pub(crate) struct Upstream {
+    pub(crate) sandbox: Sandbox,
+    pub(crate) armed: Arc<AtomicBool>,
+    pub(crate) calls: Arc<watch::Sender<u64>>,
+}
+
+impl Upstream {
+    /// Serves it, and tells where.
+    pub(crate) async fn start(account: sandbox::Config) -> (Self, SocketAddr) {
+        let sandbox = Sandbox::new(account, Clock::system());
+        let upstream = Self { sandbox, armed: Arc::default(), calls: Arc::new(watch::Sender::new(0)) };
+        let server = Server::bind(SocketAddr::from(([127, 0, 0, 1], 0)), &server::Config::default()).await.expect("a free port");
+        let address = server.address();
+        tokio::spawn(server.serve(upstream.clone(), pending()));
+        (upstream, address)
+    }
 }
 
 impl Service for Upstream {
@@ -112,23 +124,19 @@ impl Place {
     }
 
     async fn before(account: sandbox::Config) -> Self {
-        let sandbox = Sandbox::new(account, Clock::system());
-        let upstream = Upstream { sandbox, armed: Arc::default(), calls: Arc::new(watch::Sender::new(0)) };
-        let server = Server::bind(SocketAddr::from(([127, 0, 0, 1], 0)), &server::Config::default()).await.expect("a free port");
+        let (upstream, address) = Upstream::start(account).await;
         let directory = tempfile::tempdir().expect("a temporary directory");
         let config = format!(
             "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 2\n[admin]\nlisten = \"127.0.0.1:0\"\n[auth]\nmode = \"open\"\n\
              allow = [\"fresh\", \"associate\", \"remediation\", \"enable\"]\n\
-             [upstream]\nbase_url = \"http://{}/v2\"\napi_key = \"upstream-key\"\ndefault_enterprise = \"{ENTERPRISE}\"\nrate = \"1000000/s\"\n\
+             [upstream]\nbase_url = \"http://{address}/v2\"\napi_key = \"upstream-key\"\ndefault_enterprise = \"{ENTERPRISE}\"\nrate = \"1000000/s\"\n\
              [fresh]\nrate = \"1000000/s\"\n[ledger]\npath = \"{}\"\n\
              [[budget]]\nname = \"all\"\nlimit = \"1000000.00\"\nwindow = \"month\"\n",
-            server.address(),
             text(&directory.path().join("ledger.sqlite")),
         );
         let later = config.replace("[fresh]", "[fresh]\nunknown_window = \"0s\"");
         std::fs::write(directory.path().join("gateway.toml"), config).expect("writable");
         std::fs::write(directory.path().join("later.toml"), later).expect("writable");
-        tokio::spawn(server.serve(upstream.clone(), pending()));
         Self { upstream, directory }
     }
 

@@ -33,6 +33,7 @@ mod refresh;
 mod remediation;
 mod replays;
 mod routes;
+mod shared;
 mod slow;
 mod sync;
 mod telemetry;

@@ -148,11 +148,11 @@ fn charge_of(wish: Wish) -> Charge {
 }
 
 impl Trial {
-    fn new() -> Self {
-        let bench = Bench::new();
+    fn new(bench: Bench) -> Self {
         // New York sets its clocks back an hour and a half later.
         bench.clock.set_wall("2026-11-01T04:30:00Z".parse().expect("an instant"));
-        let (ledger, path) = (bench.open(budgets()), bench.path());
+        bench.admit("ledger-0");
+        let (ledger, path) = (bench.open_as("ledger-0", bench.path(), budgets()), bench.path());
         let model = Model { budgets: budgets(), charges: Vec::new(), raised: Vec::new(), stopped: false };
         Self { bench, ledger, path, model, open: Vec::new(), ids: Vec::new(), crashes: 0 }
     }
@@ -229,22 +229,24 @@ impl Trial {
         if crash {
             // What was sent so far is written; then what the disk has is what is left.
             self.ledger.correct(HoldId(i64::MAX), Finding::Billed, "a barrier").await.expect("written");
+            self.path = self.bench.crash(&self.path, &self.user());
             self.crashes += 1;
-            let after = self.bench.dir.path().join(format!("after-{}.sqlite", self.crashes));
-            for suffix in ["", "-wal"] {
-                let name = |base: &std::path::Path| PathBuf::from(format!("{}{suffix}", base.display()));
-                std::fs::copy(name(&self.path), name(&after)).expect("copies");
-            }
-            self.path = after;
+            self.bench.admit(&self.user());
         } else {
             self.ledger.close().await;
         }
-        let before = std::mem::replace(&mut self.ledger, self.bench.try_open(self.path.clone(), budgets()).expect("opens"));
+        let after = self.bench.open_as(&self.user(), self.path.clone(), budgets());
+        let before = std::mem::replace(&mut self.ledger, after);
         self.open.clear();
         before.close().await;
         for (_, _, fate) in self.model.charges.iter_mut().filter(|(_, _, fate)| *fate == Fate::Open) {
             *fate = Fate::Assumed;
         }
+    }
+
+    /// As whom the ledger reaches its Redis.
+    fn user(&self) -> String {
+        format!("ledger-{}", self.crashes)
     }
 
     async fn compare(&self) {
@@ -261,17 +263,26 @@ impl Trial {
     }
 }
 
+fn check(bench: Bench, steps: Vec<Step>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    runtime.block_on(async {
+        let mut trial = Trial::new(bench);
+        for step in steps {
+            trial.take(step).await;
+            trial.compare().await;
+        }
+    });
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
     fn whatever_happens_the_ledger_says_what_the_plainest_one_says(steps in proptest::collection::vec(step(), 1..60)) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-        runtime.block_on(async {
-            let mut trial = Trial::new();
-            for step in steps {
-                trial.take(step).await;
-                trial.compare().await;
-            }
-        });
+        check(Bench::new(), steps);
+    }
+
+    #[test]
+    fn whatever_happens_the_shared_ledger_says_what_the_plainest_one_says(steps in proptest::collection::vec(step(), 1..60)) {
+        check(Bench::shared(), steps);
     }
 }

@@ -7,6 +7,7 @@ pub(crate) mod frames;
 mod gate;
 pub(crate) mod origin;
 pub(crate) mod process;
+pub(crate) mod redis;
 mod wire;
 
 use std::net::SocketAddr;

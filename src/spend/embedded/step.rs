@@ -1,52 +1,17 @@
-//! One transaction: everything that waited, decided and recorded together.
+//! One transaction: everything that waited, decided over and recorded together.
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use rusqlite::Connection;
 
-use super::accounts::{Account, Accounts, OpenHold, verdict};
-use super::stop::Stop;
-use super::writer::{Correction, Ending, Granting, Request, Switching};
-use super::{BudgetStatus, End, Finding, HoldId, HoldRefused, KillSwitch, OverrideRefused, store};
+use super::super::accounts::{Account, Accounts, OpenHold, verdict};
+use super::super::keeper::{Batch, Crossed, MOST_OVERRIDES, Written};
+use super::super::stop::Stop;
+use super::super::writer::{Correction, Ending, Granting, Request};
+use super::super::{BudgetStatus, Finding, HoldId, HoldRefused, KillSwitch, OverrideRefused, store};
 use crate::clock::Clock;
-use crate::policy::budget::Budget;
 use crate::policy::money::Usd;
-
-/// A budget's overrides in force at once.
-const MOST_OVERRIDES: usize = 100;
-
-/// What one transaction is about.
-#[derive(Debug, Default)]
-pub(super) struct Batch {
-    pub(super) ends: Vec<Ending>,
-    pub(super) corrections: Vec<Correction>,
-    pub(super) switches: Vec<Switching>,
-    pub(super) grants: Vec<Granting>,
-    pub(super) requests: Vec<Request>,
-}
-
-/// What one transaction did; answers stand in the order of their commands.
-#[derive(Debug, Default)]
-pub(super) struct Written {
-    pub(super) ends: Vec<(End, OpenHold)>,
-    /// What each correction took back; none, if its hold was not assumed or was corrected already.
-    pub(super) corrections: Vec<Option<(Usd, OpenHold)>>,
-    pub(super) grants: Vec<Result<BudgetStatus, OverrideRefused>>,
-    pub(super) holds: Vec<Result<Vec<HoldId>, HoldRefused>>,
-    /// What budgets said of holds: whether they had room.
-    pub(super) decisions: Vec<(Arc<Budget>, bool)>,
-    pub(super) thresholds: Vec<Crossed>,
-}
-
-/// A threshold that was reached.
-#[derive(Debug)]
-pub(super) struct Crossed {
-    pub(super) budget: Arc<Budget>,
-    pub(super) percent: u8,
-    pub(super) spent: Usd,
-    pub(super) limit: Usd,
-}
 
 /// A transaction under way.
 pub(super) struct Step<'a> {
@@ -58,16 +23,6 @@ pub(super) struct Step<'a> {
     pub(super) clock: &'a Clock,
     pub(super) now: Timestamp,
     pub(super) written: Written,
-}
-
-impl Batch {
-    pub(super) fn is_empty(&self) -> bool {
-        self.ends.is_empty()
-            && self.corrections.is_empty()
-            && self.switches.is_empty()
-            && self.grants.is_empty()
-            && self.requests.is_empty()
-    }
 }
 
 impl Step<'_> {
@@ -111,22 +66,18 @@ impl Step<'_> {
     }
 
     fn correct(&mut self, correction: &Correction) -> rusqlite::Result<()> {
-        let corrected = match store::assumed(self.connection, correction.id)? {
-            None => None,
-            Some(hold) => {
-                let taken_back = match correction.finding {
-                    Finding::Billed => Usd::ZERO,
-                    Finding::NotBilled => hold.charge.price,
-                };
-                let amount = Usd::ZERO - taken_back;
-                store::insert_correction(self.connection, correction.id, amount, &correction.why, self.now)?;
-                if correction.finding == Finding::NotBilled {
-                    self.accounts.take_back(&hold);
-                }
-                Some((taken_back, hold))
-            }
+        let assumed = store::assumed(self.connection, correction.id)?;
+        self.written.corrections.push(assumed.is_some());
+        let Some(hold) = assumed else { return Ok(()) };
+        let taken_back = match correction.finding {
+            Finding::Billed => Usd::ZERO,
+            Finding::NotBilled => hold.charge.price,
         };
-        self.written.corrections.push(corrected);
+        store::insert_correction(self.connection, correction.id, Usd::ZERO - taken_back, &correction.why, self.now)?;
+        if correction.finding == Finding::NotBilled {
+            self.accounts.take_back(&hold);
+        }
+        self.written.taken_back.push((taken_back, hold));
         Ok(())
     }
 

@@ -1,0 +1,156 @@
+//! `[shared]`: the Redis or Valkey that several gateways share, and how it is reached.
+//!
+//! [`Redis`] is where it is, [`Link`] one connection to it, of a single server, of what Sentinels say is the master, or of a Cluster. Every wait
+//! has a bound. Nothing here connects again by itself: whoever uses a link throws it away when it fails, and says when to try anew.
+//!
+//! All keys are `{prefix}:…`. The braces make the prefix the keys' hash tag, so that in a Cluster one script may touch all of them.
+
+mod config;
+mod durability;
+
+use std::time::Duration;
+
+use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::cluster::{ClusterClient, ClusterClientBuilder};
+use redis::cluster_async::ClusterConnection;
+use redis::sentinel::{SentinelClient, SentinelNodeConnectionInfo, SentinelServerType};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, Pipeline, RedisError, RedisFuture,
+    TlsCertificates, TlsMode, Value,
+};
+
+pub use self::config::Config;
+pub use self::durability::{Shortcoming, shortcomings};
+use crate::secret::NoSecret;
+
+/// Where the Redis is.
+#[derive(Clone, Debug)]
+pub struct Redis {
+    config: Config,
+    server: ConnectionInfo,
+    certificates: Option<TlsCertificates>,
+}
+
+/// Why nothing is known of where it is.
+#[derive(Debug, thiserror::Error)]
+pub enum NoRedis {
+    /// Its URL is not where the configuration says.
+    #[error("shared.redis_url: {0}")]
+    Secret(#[from] NoSecret),
+    /// A URL cannot be used.
+    #[error("{0}: {1}; write redis://user:password@host:6379/0, rediss:// for TLS, or unix:///path")]
+    Url(&'static str, RedisError),
+    /// The certificate cannot be read.
+    #[error("shared.ca_certificate: {0}")]
+    Certificate(std::io::Error),
+}
+
+/// One connection.
+#[derive(Clone)]
+pub enum Link {
+    /// To one server.
+    Server(MultiplexedConnection),
+    /// To a Cluster.
+    Cluster(ClusterConnection),
+}
+
+impl Redis {
+    /// What the configuration names; nothing, if it names none.
+    pub fn new(config: &Config) -> Result<Option<Self>, NoRedis> {
+        let Some(url) = &config.redis_url else { return Ok(None) };
+        let server = url.read()?.expose().into_connection_info().map_err(|error| NoRedis::Url("shared.redis_url", error))?;
+        for sentinel in &config.sentinels {
+            sentinel.as_str().into_connection_info().map_err(|error| NoRedis::Url("shared.sentinels", error))?;
+        }
+        let root = config.ca_certificate.as_ref().map(std::fs::read).transpose().map_err(NoRedis::Certificate)?;
+        let certificates = root.map(|root| TlsCertificates { client_tls: None, root_cert: Some(root) });
+        Ok(Some(Self { config: config.clone(), server, certificates }))
+    }
+
+    /// Its settings.
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The key of this name.
+    pub fn key(&self, name: &str) -> String {
+        format!("{{{}}}:{name}", self.config.prefix)
+    }
+
+    /// Connects, within the time that the configuration leaves for it.
+    pub async fn connect(&self) -> Result<Link, RedisError> {
+        let limit = self.config.connect_timeout.0;
+        tokio::time::timeout(limit, self.connect_at_leisure()).await.unwrap_or_else(|_| Err(timed_out("connecting", limit)))
+    }
+
+    async fn connect_at_leisure(&self) -> Result<Link, RedisError> {
+        // Whoever asks sets a bound for the whole of what it asks.
+        let asked = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
+        if self.config.cluster {
+            return self.cluster()?.get_async_connection().await.map(Link::Cluster);
+        }
+        let connection = if self.config.sentinels.is_empty() {
+            self.client()?.get_multiplexed_async_connection_with_config(&asked).await
+        } else {
+            self.sentinels()?.get_async_connection_with_config(&asked).await
+        };
+        connection.map(Link::Server)
+    }
+
+    fn client(&self) -> Result<Client, RedisError> {
+        match &self.certificates {
+            Some(certificates) => Client::build_with_tls(self.server.clone(), certificates.clone()),
+            None => Client::open(self.server.clone()),
+        }
+    }
+
+    fn cluster(&self) -> Result<ClusterClient, RedisError> {
+        let builder = ClusterClientBuilder::new([self.server.clone()]).retries(0).connection_timeout(self.config.connect_timeout.0);
+        let builder = builder.response_timeout(self.config.timeout.0);
+        match &self.certificates {
+            Some(certificates) => builder.certs(certificates.clone()).build(),
+            None => builder.build(),
+        }
+    }
+
+    /// Sentinels are asked as their own URLs say, and the master that they name as `redis_url` says.
+    fn sentinels(&self) -> Result<SentinelClient, RedisError> {
+        let master = SentinelNodeConnectionInfo::default().set_redis_connection_info(self.server.redis_settings().clone());
+        let master =
+            if matches!(self.server.addr(), ConnectionAddr::TcpTls { .. }) { master.set_tls_mode(TlsMode::Secure) } else { master };
+        SentinelClient::build(
+            self.config.sentinels.iter().map(String::as_str).collect(),
+            self.config.sentinel_service.clone(),
+            Some(master),
+            SentinelServerType::Master,
+        )
+    }
+}
+
+/// The error of a wait that had no end in time.
+pub fn timed_out(what: &str, limit: Duration) -> RedisError {
+    std::io::Error::new(std::io::ErrorKind::TimedOut, format!("{what} took longer than {} ms", limit.as_millis())).into()
+}
+
+impl ConnectionLike for Link {
+    fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
+        match self {
+            Self::Server(connection) => connection.req_packed_command(cmd),
+            Self::Cluster(connection) => connection.req_packed_command(cmd),
+        }
+    }
+
+    fn req_packed_commands<'a>(&'a mut self, pipeline: &'a Pipeline, offset: usize, count: usize) -> RedisFuture<'a, Vec<Value>> {
+        match self {
+            Self::Server(connection) => connection.req_packed_commands(pipeline, offset, count),
+            Self::Cluster(connection) => connection.req_packed_commands(pipeline, offset, count),
+        }
+    }
+
+    fn get_db(&self) -> i64 {
+        match self {
+            Self::Server(connection) => connection.get_db(),
+            Self::Cluster(connection) => connection.get_db(),
+        }
+    }
+}
