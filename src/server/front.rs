@@ -25,6 +25,9 @@ use super::watchdog::Marks;
 /// Fields of a head that is understood here.
 const MOST_FIELDS: usize = 64;
 
+/// A head that is remembered is no longer: so much may stay with a connection that stands still.
+const MOST_REMEMBERED: usize = 4 * 1024;
+
 /// Bytes of answers beyond which they are sent before the next request is looked at.
 const MOST_WAITING: usize = 64 * 1024;
 
@@ -134,9 +137,9 @@ impl<S: Service> Lane<S> {
         self.service.at_once(target, known.as_ref()?, &mut self.answers).then_some(length)
     }
 
-    /// Works out what a head comes to; none, if it is not there whole, or not a head.
+    /// Works out what a head comes to; none, if it is not there whole, too long, or not a head.
     fn learn(&self, bytes: &[u8], rest: &[u8]) -> Option<Fields<S::Known>> {
-        let (head, length) = parsed(bytes)?;
+        let (head, length) = parsed(bytes).filter(|(_, length)| *length <= MOST_REMEMBERED)?;
         let known = if is_bare(&head) { self.service.know(&head) } else { None };
         let fields = rest.len() - (bytes.len() - length);
         Some(Fields { bytes: rest[..fields].into(), known })

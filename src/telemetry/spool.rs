@@ -21,7 +21,7 @@ use super::stamp::Stamp;
 use crate::clock::Clock;
 
 /// A buffer takes no line beyond so many bytes.
-const FULL: usize = 4 << 20;
+const FULL: usize = 1 << 20;
 
 /// A buffer of so many bytes is written at once.
 const MUCH: usize = FULL / 4;
