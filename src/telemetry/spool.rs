@@ -343,7 +343,7 @@ mod tests {
         beside(None, HOUR, |spool, written| {
             let falls_asleep = || {
                 while !spool.asleep.load(Ordering::SeqCst) {
-                    thread::yield_now()
+                    thread::yield_now();
                 }
             };
             falls_asleep();
