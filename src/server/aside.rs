@@ -2,11 +2,9 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
-
-use futures_util::task::AtomicWaker;
 
 /// A future that is polled when it was woken itself, and not with everything else that its task does: the connection's events come once, and its
 /// requests by the thousand.
@@ -15,7 +13,7 @@ pub(super) struct Aside<F> {
     future: Pin<Box<F>>,
     bell: Arc<Bell>,
     waker: Waker,
-    /// The task that the bell wakes.
+    /// The task that the bell wakes, known here without asking the bell.
     task: Option<Waker>,
 }
 
@@ -23,19 +21,28 @@ pub(super) struct Aside<F> {
 #[derive(Debug)]
 struct Bell {
     rung: AtomicBool,
-    task: AtomicWaker,
+    task: Mutex<Option<Waker>>,
+}
+
+impl Bell {
+    fn task(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.task.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Wake for Bell {
     fn wake(self: Arc<Self>) {
         self.rung.store(true, Ordering::Release);
-        self.task.wake();
+        let task = self.task().clone();
+        if let Some(task) = task {
+            task.wake();
+        }
     }
 }
 
 impl<F: Future> Aside<F> {
     pub(super) fn new(future: F) -> Self {
-        let bell = Arc::new(Bell { rung: AtomicBool::new(true), task: AtomicWaker::new() });
+        let bell = Arc::new(Bell { rung: AtomicBool::new(true), task: Mutex::default() });
         Self { future: Box::pin(future), waker: Waker::from(Arc::clone(&bell)), bell, task: None }
     }
 }
@@ -46,8 +53,8 @@ impl<F: Future> Future for Aside<F> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = &mut *self;
         if !this.task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
-            this.bell.task.register(cx.waker());
             this.task = Some(cx.waker().clone());
+            *this.bell.task() = Some(cx.waker().clone());
         }
         // Rung after this look, it wakes the task.
         if !this.bell.rung.load(Ordering::Acquire) || !this.bell.rung.swap(false, Ordering::AcqRel) {
@@ -62,23 +69,36 @@ mod tests {
     use std::future::poll_fn;
     use std::pin::pin;
 
-    use tokio::sync::oneshot;
+    use tokio::sync::mpsc;
 
     use super::*;
 
     #[tokio::test]
-    async fn it_is_polled_once_until_it_is_woken_and_then_wakes_its_task() {
-        let (sender, mut receiver) = oneshot::channel::<u8>();
-        let mut polls = 0;
+    async fn it_is_polled_as_often_as_it_is_woken_and_wakes_its_task_each_time() {
+        const EVENTS: usize = 3;
+        let (sender, mut receiver) = mpsc::channel(1);
+        let (mut polls, mut events_seen) = (0, 0);
         let mut aside = pin!(Aside::new(poll_fn(|cx| {
             polls += 1;
-            Pin::new(&mut receiver).poll(cx)
+            while let Poll::Ready(event) = receiver.poll_recv(cx) {
+                match event {
+                    Some(()) => events_seen += 1,
+                    None => return Poll::Ready(()),
+                }
+            }
+            Poll::Pending
         })));
         for _ in 0..100 {
             assert!(poll_fn(|cx| Poll::Ready(aside.as_mut().poll(cx))).await.is_pending());
         }
-        let other = tokio::spawn(async move { sender.send(7) });
-        assert_eq!(aside.as_mut().await, Ok(7));
-        assert_eq!((other.await.expect("nothing panics"), polls), (Ok(()), 2));
+        let events = tokio::spawn(async move {
+            for _ in 0..EVENTS {
+                sender.send(()).await.expect("it waits");
+                tokio::task::yield_now().await;
+            }
+        });
+        aside.await;
+        events.await.expect("nothing panics");
+        assert_eq!((events_seen, polls), (EVENTS, 1 + EVENTS + 1), "the first time, for each event, and for the end");
     }
 }
