@@ -91,6 +91,8 @@ impl App {
     /// Serves until `stop` is ready. Then requests under way finish, every billable call is settled, and the ledger is closed.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let stopped = CancellationToken::new();
+        let (history, stop_history) = (self.admin.clone(), self.draining.clone().cancelled_owned());
+        let history = tokio::spawn(async move { history.keep_history(stop_history).await });
         let admin = tokio::spawn(self.admin_listener.serve(self.admin, stopped.clone().cancelled_owned()));
         let serving = TaskTracker::new();
         for listener in self.listeners {
@@ -108,9 +110,12 @@ impl App {
         tracing::info!("draining: no new connections, requests under way finish");
         self.draining.cancel();
         serving.wait().await;
-        for (what, task) in
-            [("the resolver of unknown outcomes", resolver), ("reading the lists ahead", sync), ("keeping snapshots", snapshots)]
-        {
+        for (what, task) in [
+            ("the resolver of unknown outcomes", resolver),
+            ("reading the lists ahead", sync),
+            ("keeping snapshots", snapshots),
+            ("keeping the history of decisions", history),
+        ] {
             if let Err(error) = task.await {
                 tracing::error!(%error, "{what} failed");
             }

@@ -112,7 +112,7 @@ pub(super) async fn acknowledge_loss(gateway: &Gateway, body: &[u8]) -> Refused<
     }
 }
 
-fn shown(budget: &BudgetStatus) -> Value {
+pub(super) fn shown(budget: &BudgetStatus) -> Value {
     json!({
         "name": budget.name,
         "scope": budget.scope.to_string(),

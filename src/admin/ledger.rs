@@ -7,11 +7,12 @@ use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, HeaderValue};
 use http::{Response, StatusCode};
 use http_body_util::channel::{Channel, Sender};
 use http_body_util::{BodyExt, Either};
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::{JSON, Refused, plain, problem};
 use crate::gateway::Gateway;
-use crate::spend::books::{BooksError, Export, Filter, Format, Row, moment};
+use crate::spend::books::{BooksError, Export, Filter, Format, Row, Spending, moment};
 use crate::wire::body::{Body, BoxError};
 use crate::wire::problem::Problem;
 
@@ -27,6 +28,15 @@ const MOST: usize = 1_000;
 /// Parts of a file that wait for a slow client; one has a thousand rows.
 const PARTS: usize = 1;
 
+/// Spending is added up for so long back, unless the request names another time.
+const ADDED_UP: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// And at most for so long.
+const LONGEST: SignedDuration = SignedDuration::from_hours(31 * 24);
+
+/// Callers, numbers and charges that are named then.
+const PARTS_NAMED: usize = 20;
+
 /// What a request asks for.
 #[derive(Debug, PartialEq, Eq)]
 struct Wish {
@@ -39,6 +49,17 @@ struct Wish {
 struct Page {
     data: Vec<Row>,
     meta: Meta,
+}
+
+#[derive(Serialize)]
+struct AddedUp {
+    data: Spending,
+    meta: Since,
+}
+
+#[derive(Serialize)]
+struct Since {
+    since: Timestamp,
 }
 
 #[derive(Serialize)]
@@ -69,6 +90,20 @@ pub(super) fn csv(gateway: &Gateway, query: &str) -> Refused<Response<Body>> {
     response.headers_mut().insert(CONTENT_TYPE, CSV);
     response.headers_mut().insert(CONTENT_DISPOSITION, AS_FILE);
     Ok(response)
+}
+
+/// What was spent since a moment: by the hour, by caller and by number, and the last charges.
+pub(super) fn spending(gateway: &Gateway, query: &str) -> Refused<Response<Body>> {
+    let now = gateway.clock().now();
+    let back = |span| now.checked_sub(span).unwrap_or(Timestamp::MIN);
+    let since = Wish::read(query, &["since"])?.filter.since.unwrap_or_else(|| back(ADDED_UP));
+    if since < back(LONGEST) {
+        let detail = format!("since: it is more than {} days ago; read ledger.csv", LONGEST.as_hours() / 24);
+        return Err(Box::new(bad(detail).at("since")));
+    }
+    let data = gateway.books().and_then(|books| books.spending(since, PARTS_NAMED)).map_err(unreadable)?;
+    let added_up = AddedUp { data, meta: Since { since } };
+    Ok(plain(StatusCode::OK, JSON, serde_json::to_vec(&added_up).expect("sums always serialise")))
 }
 
 /// Reads a part on a thread that may block, and holds none while the client takes it.

@@ -1,9 +1,12 @@
-//! The operators' listener: health, metrics, where the budgets stand, what is kept, and what may be done about it.
+//! The operators' listener: health, metrics, where the budgets stand, what is kept, what may be done about it, and a page that shows it.
 
 mod cache;
 mod control;
 mod explain;
+mod history;
 mod ledger;
+mod overview;
+mod page;
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -21,6 +24,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
+use self::history::History;
 use crate::gateway::Gateway;
 use crate::secret::Revealed;
 use crate::server::{Abort, Service};
@@ -48,13 +52,19 @@ pub struct Admin {
     /// Only a digest is compared: how long that takes says nothing about the token.
     token: Option<Arc<[u8; 32]>>,
     draining: CancellationToken,
+    history: Arc<History>,
 }
 
 impl Admin {
     /// Answers for `gateway`; not ready any more once `draining` is cancelled.
     pub fn new(gateway: Gateway, token: Option<&Revealed>, draining: CancellationToken) -> Self {
         let token = token.map(|token| Arc::new(Sha256::digest(token.expose()).into()));
-        Self { gateway, token, draining }
+        Self { gateway, token, draining, history: Arc::default() }
+    }
+
+    /// Keeps what the page shows of the last hours, until `stop`.
+    pub async fn keep_history(&self, stop: impl Future<Output = ()>) {
+        self.history.keep(&self.gateway, stop).await;
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Refused<Response<Body>> {
@@ -76,6 +86,9 @@ impl Admin {
             }
             _ => {}
         }
+        if let Some(file) = page::file(path) {
+            return only_read(&head.method, || file.response());
+        }
         let Some(resource) = path.strip_prefix("/admin/v1/") else { return Err(not_found()) };
         self.check(&head)?;
         let gateway = &self.gateway;
@@ -85,11 +98,20 @@ impl Admin {
                 Ok(json(StatusCode::OK, &blocking(move || control::budgets(&gateway)).await?))
             }
             (&Method::GET | &Method::HEAD, "kill-switch", _) => Ok(json(StatusCode::OK, &control::kill_switch(&gateway.kill_switch()))),
-            (&Method::GET | &Method::HEAD, "ledger" | "ledger.csv", _) => {
+            (&Method::GET | &Method::HEAD, "ledger" | "ledger.csv" | "spending", _) => {
                 let (gateway, query) = (gateway.clone(), head.uri.query().unwrap_or_default().to_owned());
-                let answer = if resource == "ledger" { ledger::page } else { ledger::csv };
+                let answer = match resource {
+                    "ledger" => ledger::page,
+                    "ledger.csv" => ledger::csv,
+                    _ => ledger::spending,
+                };
                 blocking(move || answer(&gateway, &query)).await?
             }
+            (&Method::GET | &Method::HEAD, "overview", _) => {
+                let gateway = gateway.clone();
+                Ok(json(StatusCode::OK, &blocking(move || overview::overview(&gateway)).await?))
+            }
+            (&Method::GET | &Method::HEAD, "decisions", _) => Ok(json(StatusCode::OK, &self.history.shown(gateway))),
             (&Method::POST, "kill-switch", _) => {
                 Ok(json(StatusCode::OK, &control::switch(gateway, &act(&head.headers, body).await?).await?))
             }
@@ -102,7 +124,9 @@ impl Admin {
             (&Method::POST, _, Some(budget)) => {
                 Ok(json(StatusCode::CREATED, &control::raise(gateway, budget, &act(&head.headers, body).await?).await?))
             }
-            (_, "budgets" | "explain" | "ledger" | "ledger.csv", _) => Err(method_not_allowed("GET")),
+            (_, "budgets" | "decisions" | "explain" | "ledger" | "ledger.csv" | "overview" | "spending", _) => {
+                Err(method_not_allowed("GET"))
+            }
             (_, "kill-switch", _) => Err(method_not_allowed("GET and POST")),
             (_, "acknowledge-loss" | "purge", _) | (_, _, Some(_)) => Err(method_not_allowed("POST")),
             _ if is_copy(resource) => Err(method_not_allowed("GET")),
@@ -204,7 +228,7 @@ fn problem(status: StatusCode, code: &'static str, detail: impl Into<String>) ->
 }
 
 fn not_found() -> Box<Problem> {
-    let detail = "here are /livez, /readyz, /metrics, and under /admin/v1: acknowledge-loss, budgets, budgets/{name}/overrides, cache/{enterprise}/{number}, explain, kill-switch, ledger, ledger.csv, purge";
+    let detail = "here are /, /livez, /readyz, /metrics, and under /admin/v1: acknowledge-loss, budgets, budgets/{name}/overrides, cache/{enterprise}/{number}, decisions, explain, kill-switch, ledger, ledger.csv, overview, purge, spending";
     problem(StatusCode::NOT_FOUND, "not_found", detail)
 }
 

@@ -9,6 +9,7 @@ mod batch;
 mod build;
 mod carry;
 mod charge;
+mod counted;
 mod enable;
 mod enterprise;
 mod explain;
@@ -48,6 +49,7 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 pub use build::BuildError;
+pub use counted::Counted;
 pub use explain::Unexplained;
 pub use inspect::Known;
 pub use purge::{Purge, Purged};

@@ -7,6 +7,7 @@ pub mod decision;
 pub mod enable;
 pub mod entitlement;
 pub mod evidence;
+pub mod forecast;
 pub mod hindsight;
 pub mod invalidation;
 pub mod money;

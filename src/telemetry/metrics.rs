@@ -79,7 +79,8 @@ pub enum Avoided {
 }
 
 impl Avoided {
-    const ALL: &[Self] = Self::VARIANTS;
+    /// All of them.
+    pub const ALL: &[Self] = Self::VARIANTS;
 
     /// The word in the metric.
     pub fn as_str(self) -> &'static str {
@@ -95,6 +96,11 @@ impl UsdCounters {
     /// Adds an amount, which is never negative, to the series of one label.
     pub fn add(&self, label: &str, amount: Usd) {
         self.0.with_label_values(&[label]).inc_by(u64::try_from(amount.micros()).unwrap_or(0));
+    }
+
+    /// What was added to the series of one label.
+    pub fn of(&self, label: &str) -> Usd {
+        Usd::from_micros(i64::try_from(self.0.with_label_values(&[label]).get()).unwrap_or(i64::MAX))
     }
 }
 

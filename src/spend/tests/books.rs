@@ -51,6 +51,26 @@ async fn a_ledger_that_the_gateway_wrote_is_right() {
 }
 
 #[tokio::test]
+async fn what_was_spent_is_added_up_and_what_cost_nothing_is_not() {
+    let bench = Bench::new();
+    let (ledger, _hold) = four(&bench).await;
+    ledger.hold(charge("a")).await.expect("held").settle("200").await.expect("written");
+    bench.clock.advance(Duration::from_hours(1));
+    ledger.hold(charge("b")).await.expect("held").settle("200").await.expect("written");
+    let books = Books::open(&bench.path()).expect("opens");
+    let spending = books.spending(Timestamp::UNIX_EPOCH, 3).expect("readable");
+    let hours: Vec<_> = spending.by_hour.iter().map(|hour| (hour.calls, hour.posted)).collect();
+    assert_eq!(hours, [(3, usd("0.30")), (1, usd("0.10"))], "the released one and the one under way are in none");
+    assert_eq!(spending.by_hour[1].of.starts_at.duration_since(spending.by_hour[0].of.starts_at).as_hours(), 1);
+    let callers: Vec<_> = spending.callers.iter().map(|caller| (&*caller.of.caller, caller.calls, caller.posted)).collect();
+    assert_eq!(callers, [("a", 3, usd("0.30")), ("b", 1, usd("0.10"))]);
+    assert_eq!(spending.numbers.iter().map(|number| number.posted).sum::<Usd>(), usd("0.40"));
+    assert_eq!(spending.latest.iter().map(|row| row.id).collect::<Vec<_>>(), [6, 5, 4], "the newest first");
+    let later = books.spending(bench.clock.now(), 3).expect("readable");
+    assert_eq!((later.by_hour.len(), later.callers.len(), later.latest.len()), (1, 1, 1));
+}
+
+#[tokio::test]
 async fn each_wrong_value_of_a_charge_is_found() {
     for (statement, said) in [
         ("UPDATE charge SET number = '+12' WHERE id = 3", "charge 3: its number \"+12\": a phone number is written in E.164"),

@@ -72,6 +72,18 @@ impl Requests {
         Arc::clone(callers.entry(Arc::clone(name)).or_insert_with(counters))
     }
 
+    /// How many requests of all callers were decided so, for each decision in the order of [`Decision::ALL`].
+    pub fn decided(&self) -> [u64; DECISIONS] {
+        let callers = self.0.callers.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_all = |decision| {
+            let of = |caller: &Arc<CallerCounters>| Operation::ALL.iter().map(|operation| caller.count(*operation, decision)).sum::<u64>();
+            callers.values().map(of).sum()
+        };
+        let mut decided = [0; DECISIONS];
+        decided.iter_mut().zip(Decision::ALL).for_each(|(count, decision)| *count = of_all(*decision));
+        decided
+    }
+
     /// Counts one request. `overhead` is the gateway's own share of `duration`.
     #[inline]
     pub fn record(&self, caller: &CallerCounters, operation: Operation, decision: Decision, duration: Duration, overhead: Duration) {

@@ -25,16 +25,22 @@ const READY = /^ready listen=(\S+) admin=(\S+) sandbox=(\S+)\n$/;
 
 /** A running gateway: `dialer` may do all there is, `reader` only read. */
 export class Gateway {
-  static async start({ budgetUsd = "100.00" } = {}) {
+  /** `more`: settings that its configuration begins with. */
+  static async start({ budgetUsd = "100.00", more = "" } = {}) {
     const gateway = new Gateway(mkdtempSync(join(tmpdir(), "reputation-gateway-")));
+    writeFileSync(join(gateway.folder, "gateway.toml"), gateway.#config(budgetUsd, more));
+    await gateway.#start();
+    return gateway;
+  }
+
+  async #start() {
     try {
-      await gateway.#run(budgetUsd);
+      await this.#run();
     } catch (error) {
-      gateway.#process?.kill("SIGKILL");
-      rmSync(gateway.folder, { recursive: true });
+      this.#process?.kill("SIGKILL");
+      rmSync(this.folder, { recursive: true });
       throw error;
     }
-    return gateway;
   }
 
   #process;
@@ -46,9 +52,9 @@ export class Gateway {
     this.keys = Object.fromEntries(["dialer", "reader"].map((name) => [name, `${name}-${randomBytes(16).toString("hex")}`]));
   }
 
-  async #run(budgetUsd) {
+  async #run() {
     const config = join(this.folder, "gateway.toml");
-    writeFileSync(config, this.#config(budgetUsd));
+    this.#stdout = "";
     const log = openSync(join(this.folder, "gateway.log"), "w");
     const options = ["serve", "--sandbox=127.0.0.1:0", "--config", config, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
     // An empty environment: settings of the machine must not reach the gateway.
@@ -59,9 +65,9 @@ export class Gateway {
     Object.assign(this, { listen, admin, sandbox });
   }
 
-  #config(budgetUsd) {
+  #config(budgetUsd, more) {
     const digest = (name) => createHash("sha256").update(this.keys[name]).digest("hex");
-    return `
+    return `${more}
 [upstream]
 default_enterprise = "${ENTERPRISE}"
 
@@ -109,8 +115,22 @@ window = "month"
     return readFileSync(join(this.folder, "gateway.log"), "utf8");
   }
 
+  /** Stops it and starts it anew over the same ledger. The sandbox is a new one. */
+  async restart() {
+    await this.#end();
+    await this.#start();
+  }
+
   /** Asks the gateway to drain, and expects a clean end. */
   async stop() {
+    try {
+      await this.#end();
+    } finally {
+      rmSync(this.folder, { recursive: true });
+    }
+  }
+
+  async #end() {
     this.#process.kill("SIGTERM");
     try {
       const [code, signal] = await inTime(this.#exit, () => `not stopped in time: ${this.#said()}`);
@@ -118,7 +138,6 @@ window = "month"
       if (!READY.test(this.#stdout)) throw new Error(`stdout holds more than the ready line: ${this.#stdout}`);
     } finally {
       this.#process.kill("SIGKILL");
-      rmSync(this.folder, { recursive: true });
     }
   }
 
