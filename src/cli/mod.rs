@@ -4,6 +4,7 @@ mod client;
 mod control;
 mod explain;
 mod ledger;
+mod manual;
 mod purge;
 mod report;
 mod serve;
@@ -19,6 +20,7 @@ use uuid::Uuid;
 use self::client::{NoAnswer, Place};
 use self::control::{AcknowledgeLoss, Budgets, KillSwitch};
 use self::explain::Explain;
+use self::manual::{Completions, Manual};
 use self::purge::Purge;
 use self::serve::Serve;
 use crate::app::StartError;
@@ -45,8 +47,17 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the gateway until SIGTERM or SIGINT.
+    #[command(after_help = examples(&[
+        ("a try without a key or an account", "reputation-gateway serve --sandbox"),
+        ("as a service", "reputation-gateway serve --config /etc/reputation-gateway/gateway.toml"),
+        ("a setting from the environment", "REPUTATION_GATEWAY__CACHE__TTL=2h reputation-gateway serve --config gateway.toml"),
+    ]))]
     Serve(Serve),
     /// Read a configuration, say what is wrong with it, and exit with 0 or 78.
+    #[command(after_help = examples(&[
+        ("before a deployment", "reputation-gateway check-config --config gateway.toml"),
+        ("with every default, secrets left out", "reputation-gateway check-config --config gateway.toml --print"),
+    ]))]
     CheckConfig {
         #[command(flatten)]
         source: Source,
@@ -77,20 +88,47 @@ enum Command {
     /// Ask a running gateway's admin listener whether it is ready; exit with 0 if it is.
     Health(Place),
     /// Show where a running gateway's budgets stand, or give one more for a time.
+    #[command(after_help = examples(&[
+        ("all of them", "reputation-gateway budgets"),
+        ("five dollars more for two hours", "reputation-gateway budgets override all-day --add 5.00 --until 2h --reason campaign"),
+    ]))]
     Budgets(Budgets),
     /// Show or turn the switch that stops all billable work of a running gateway.
+    #[command(after_help = examples(&[
+        ("at once", "reputation-gateway kill-switch on --reason \"runaway dialer\""),
+        ("when it is mended", "reputation-gateway kill-switch off --reason mended"),
+    ]))]
     KillSwitch(KillSwitch),
     /// Let billable work go on after the Redis of a shared ledger lost some of it.
     AcknowledgeLoss(AcknowledgeLoss),
     /// Tell what a request would come to, and do nothing of it.
+    #[command(after_help = examples(&[
+        ("why would this be billed?", "reputation-gateway explain '/v2/reputation/numbers/+12025550000?fresh=true' --caller dialer"),
+    ]))]
     Explain(Explain),
     /// Outdate a running gateway's copies, or throw them away: of a number, an enterprise, or all.
+    #[command(after_help = examples(&[
+        ("what would it cost?", "reputation-gateway purge --all --hard --dry-run"),
+        ("one number", "reputation-gateway purge --enterprise 6a09cdc3-8948-47f0-aa62-74ac943d6c58 --number +12025550000"),
+    ]))]
     Purge(Purge),
     /// Read the ledger: check it, export it, compare it with a bill.
     Ledger {
         #[command(subcommand)]
         command: ledger::LedgerCommand,
     },
+    /// Print what lets a shell complete these commands.
+    #[command(after_help = examples(&[
+        ("for this user's bash", "reputation-gateway completions bash > ~/.local/share/bash-completion/completions/reputation-gateway"),
+        ("for zsh, in a folder of $fpath", "reputation-gateway completions zsh > ~/.zfunc/_reputation-gateway"),
+    ]))]
+    Completions(Completions),
+    /// Print a manual page.
+    #[command(after_help = examples(&[
+        ("read it", "reputation-gateway man | man -l -"),
+        ("a command's own", "reputation-gateway man ledger verify | man -l -"),
+    ]))]
+    Man(Manual),
 }
 
 #[derive(Debug, Subcommand)]
@@ -155,6 +193,8 @@ pub fn run() -> ExitCode {
         Command::AcknowledgeLoss(acknowledge) => acknowledge.run().and_then(|text| announce(&text)),
         Command::Explain(explain) => explain.run().and_then(|text| announce(&text)),
         Command::Purge(purge) => purge.run().and_then(|text| announce(&text)),
+        Command::Completions(completions) => write_out(&completions.run()),
+        Command::Man(manual) => manual.run().and_then(|page| write_out(&page)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -179,7 +219,7 @@ fn check_config(source: &Source, print: bool) -> Result<(), Failed> {
     }
     config.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
     let shown = if print { toml::to_string(&config).map_err(std::io::Error::other)? } else { "the configuration is valid\n".to_owned() };
-    Ok(std::io::stdout().write_all(shown.as_bytes())?)
+    write_out(shown.as_bytes())
 }
 
 fn new_key() -> Result<(), Failed> {
@@ -198,9 +238,19 @@ fn runtime(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()
 }
 
-/// What other programs read goes to standard output, at once.
+/// Examples below a command's help: what each is for, and its line.
+fn examples(lines: &[(&str, &str)]) -> String {
+    let shown = lines.iter().map(|(what, line)| format!("  {line}\n      {what}"));
+    format!("Examples:\n{}", shown.collect::<Vec<_>>().join("\n"))
+}
+
+fn write_out(bytes: &[u8]) -> Result<(), Failed> {
+    Ok(std::io::stdout().write_all(bytes)?)
+}
+
+/// What other programs read goes to standard output, at once; in colours only to a terminal.
 fn announce(line: &str) -> Result<(), Failed> {
-    let mut stdout = std::io::stdout().lock();
+    let mut stdout = anstream::stdout().lock();
     writeln!(stdout, "{line}")?;
     Ok(stdout.flush()?)
 }

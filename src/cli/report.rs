@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use anstyle::{AnsiColor, Style};
 use comfy_table::{CellAlignment, Table, presets};
 use jiff::Timestamp;
 use serde::de::Error as _;
@@ -22,6 +23,9 @@ const COLUMNS: [(&str, CellAlignment); 10] = [
     ("USED", CellAlignment::Right),
     ("MODE", CellAlignment::Left),
 ];
+
+/// What keeps all money from being spent.
+const STOPPED: Style = AnsiColor::Red.on_default().bold();
 
 /// The envelope of one thing.
 #[derive(Deserialize)]
@@ -92,10 +96,19 @@ impl Budget {
         self.limit_usd - self.spent_usd - self.held_usd
     }
 
-    /// The part of the limit that is spent or held, rounded down: at 100 % nothing is left.
-    fn used(&self) -> String {
+    /// The part of the limit that is spent or held, in percent, rounded down: at 100 nothing is left.
+    fn used(&self) -> i128 {
         let (used, limit) = (i128::from((self.spent_usd + self.held_usd).micros()), i128::from(self.limit_usd.micros()));
-        format!("{}%", if limit > 0 { used.max(0) * 100 / limit } else { 100 })
+        if limit > 0 { used.max(0) * 100 / limit } else { 100 }
+    }
+
+    /// What a terminal shows its row in, by the thresholds that the ledger records.
+    fn style(&self) -> Style {
+        match self.used() {
+            95.. => AnsiColor::Red.on_default().bold(),
+            80.. => AnsiColor::Yellow.on_default(),
+            _ => Style::new(),
+        }
     }
 
     fn row(&self) -> [String; COLUMNS.len()] {
@@ -108,7 +121,7 @@ impl Budget {
             self.spent_usd.to_string(),
             self.held_usd.to_string(),
             self.left().to_string(),
-            self.used(),
+            format!("{}%", self.used()),
             if self.enforced { "enforced" } else { "dry run" }.to_owned(),
         ]
     }
@@ -120,12 +133,16 @@ impl Budget {
     }
 }
 
+/// In colours for a terminal; whoever writes it elsewhere takes them out.
 impl fmt::Display for Budgets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.data.is_empty() {
             f.write_str("there is no budget, so nothing is spent")?;
         } else {
-            f.write_str(&table(&self.data).trim_fmt())?;
+            let styles = [Style::new().bold()].into_iter().chain(self.data.iter().map(Budget::style));
+            let lines = table(&self.data).trim_fmt();
+            let lines: Vec<_> = lines.lines().zip(styles).map(|(line, style)| format!("{style}{line}{style:#}")).collect();
+            f.write_str(&lines.join("\n"))?;
         }
         for budget in &self.data {
             for Override { amount_usd, granted_at, expires_at, reason, author } in &budget.overrides {
@@ -134,10 +151,10 @@ impl fmt::Display for Budgets {
             }
         }
         if self.kill_switch.on {
-            write!(f, "\nnothing billable is sent: {}", self.kill_switch)?;
+            write!(f, "\n{STOPPED}nothing billable is sent{STOPPED:#}: {}", self.kill_switch)?;
         }
         if !self.ledger_available {
-            f.write_str("\nnothing billable is sent: the ledger is unavailable, and what is shown may be out of date")?;
+            write!(f, "\n{STOPPED}nothing billable is sent{STOPPED:#}: the ledger is unavailable, and what is shown may be out of date")?;
         }
         Ok(())
     }
@@ -195,7 +212,8 @@ mod tests {
         let since = "2026-11-21T10:20:00Z";
         let kill_switch = json!({ "on": on, "since": since, "reason": "runaway\ndialer", "author": "bob" });
         let answer = json!({ "data": budgets, "kill_switch": kill_switch, "ledger_available": ledger_available });
-        serde_json::from_value::<Budgets>(answer).expect("the answer's shape").to_string()
+        let shown = serde_json::from_value::<Budgets>(answer).expect("the answer's shape").to_string();
+        anstream::adapter::strip_str(&shown).to_string()
     }
 
     #[test]
@@ -228,11 +246,22 @@ mod tests {
 
     #[test]
     fn the_part_that_is_used_is_rounded_down_and_nothing_is_all_of_nothing() {
-        for (limit, spent, used) in
-            [("0.30", "0.10", "33%"), ("10.00", "9.999999", "99%"), ("0.50", "0.70", "140%"), ("0.00", "0.00", "100%")]
-        {
+        for (limit, spent, used) in [("0.30", "0.10", 33), ("10.00", "9.999999", 99), ("0.50", "0.70", 140), ("0.00", "0.00", 100)] {
             let budget: Budget = serde_json::from_value(budget("all", limit, "0.00", spent, "0.00")).expect("a budget");
             assert_eq!(budget.used(), used);
+        }
+    }
+
+    #[test]
+    fn a_budget_that_is_nearly_used_up_stands_out() {
+        for (spent, style) in [
+            ("7.90", Style::new()),
+            ("8.00", AnsiColor::Yellow.on_default()),
+            ("9.40", AnsiColor::Yellow.on_default()),
+            ("9.50", AnsiColor::Red.on_default().bold()),
+        ] {
+            let budget: Budget = serde_json::from_value(budget("all", "10.00", "0.00", spent, "0.00")).expect("a budget");
+            assert_eq!(budget.style(), style, "{spent}");
         }
     }
 

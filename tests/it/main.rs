@@ -24,6 +24,7 @@ mod h2;
 mod harness;
 mod kills;
 mod ledger;
+mod manual;
 mod page;
 mod paths;
 mod performance;
