@@ -1,7 +1,7 @@
 # syntax=docker/dockerfile:1
 
 # docker build -t reputation-gateway .
-# docker run -p 8080:8080 -e TELNYX_API_KEY -v ledger:/var/lib/reputation-gateway \
+# docker run --read-only --cap-drop ALL -p 8080:8080 -e TELNYX_API_KEY -v ledger:/var/lib/reputation-gateway \
 #   -v ./gateway.toml:/etc/reputation-gateway/gateway.toml:ro reputation-gateway
 
 # Debian 12 in both stages: the binary runs on the C library that it was linked against.
@@ -15,9 +15,16 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     && install -D -m 644 config/gateway.toml /out/etc/reputation-gateway/gateway.toml \
     && install -d -o 65532 -g 65532 /out/var/lib/reputation-gateway
 
-# Certificates, a C library, no shell; the user is 65532.
+# Certificates, a C library, no shell.
 FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=build /out /
+
+LABEL org.opencontainers.image.title="reputation-gateway" \
+      org.opencontainers.image.description="A reverse proxy in front of Telnyx's Number Reputation API that never pays twice for one answer" \
+      org.opencontainers.image.licenses="Apache-2.0"
+
+# Nobody's. It writes into the volume alone, so the root may be read-only.
+USER 65532:65532
 
 # For `serve` and for `health`, which has to know where the admin listener is.
 ENV REPUTATION_GATEWAY_CONFIG=/etc/reputation-gateway/gateway.toml

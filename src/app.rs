@@ -66,7 +66,7 @@ impl App {
         let admin_listener = bind(config.admin.listen, &config.server).await?;
         let gateway = Gateway::build(config, clock)?;
         let draining = CancellationToken::new();
-        let admin = Admin::new(gateway.clone(), token.as_ref(), draining.clone());
+        let admin = Admin::new(gateway.clone(), token.as_ref(), draining.clone()).with_certificates(certificates);
         Ok(Self { gateway, admin, listeners, admin_listener, workers: None, draining })
     }
 

@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use self::history::History;
 use crate::gateway::Gateway;
 use crate::secret::Revealed;
-use crate::server::{Abort, Service};
+use crate::server::{Abort, Certificates, Service};
 use crate::wire::authority;
 use crate::wire::body::{self, Body, full};
 use crate::wire::problem::Problem;
@@ -53,13 +53,21 @@ pub struct Admin {
     token: Option<Arc<[u8; 32]>>,
     draining: CancellationToken,
     history: Arc<History>,
+    /// What callers are shown.
+    certificates: Option<Arc<Certificates>>,
 }
 
 impl Admin {
     /// Answers for `gateway`; not ready any more once `draining` is cancelled.
     pub fn new(gateway: Gateway, token: Option<&Revealed>, draining: CancellationToken) -> Self {
         let token = token.map(|token| Arc::new(Sha256::digest(token.expose()).into()));
-        Self { gateway, token, draining, history: Arc::default() }
+        Self { gateway, token, draining, history: Arc::default(), certificates: None }
+    }
+
+    /// The same, telling also when these are over.
+    #[must_use]
+    pub fn with_certificates(self, certificates: Option<Arc<Certificates>>) -> Self {
+        Self { certificates, ..self }
     }
 
     /// Keeps what the page shows of the last hours, until `stop`.
@@ -81,7 +89,8 @@ impl Admin {
             "/metrics" if !matches!(head.method, Method::GET | Method::HEAD) => return Err(method_not_allowed("GET")),
             "/metrics" => {
                 let gateway = self.gateway.clone();
-                let scrape = blocking(move || gateway.scrape()).await?;
+                let expiry = self.certificates.as_ref().and_then(|certificates| certificates.expires());
+                let scrape = blocking(move || gateway.scrape(expiry)).await?;
                 return only_read(&head.method, || plain(StatusCode::OK, METRICS, scrape));
             }
             _ => {}

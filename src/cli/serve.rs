@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::thread::available_parallelism;
 
 use clap::Args;
+use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Failed, SANDBOX, Source, announce, environment, runtime};
@@ -92,8 +93,20 @@ async fn serve(mut config: Config, sandbox: Option<Standin>) -> Result<(), Faile
     // Whoever reads the ready line may send a signal at once.
     let stop = stop_signal()?;
     announce(&format!("ready listen={} admin={}{standin}", joined(&app.addresses()), app.admin_address()))?;
-    app.run(stop).await;
+    tell_supervisor(NotifyState::Ready);
+    app.run(async {
+        stop.await;
+        tell_supervisor(NotifyState::Stopping);
+    })
+    .await;
     Ok(())
+}
+
+/// Tells systemd, where it is that started the process (`Type=notify`). Nobody else sets `NOTIFY_SOCKET`.
+fn tell_supervisor(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "the supervisor that NOTIFY_SOCKET names cannot be told");
+    }
 }
 
 /// An address that was asked for must be had; the usual one gives way to any that is free.

@@ -130,9 +130,11 @@ impl Gateway {
         })))
     }
 
-    /// All metrics in Prometheus's text format. Gauges are read here and now, from what they tell of.
-    pub fn scrape(&self) -> Vec<u8> {
+    /// All metrics in Prometheus's text format. Gauges are read here and now, from what they tell of. When the certificates of callers'
+    /// connections are over is told to it, as Unix time.
+    pub fn scrape(&self, certificate_expiry: Option<Duration>) -> Vec<u8> {
         let metrics = &self.0.metrics;
+        metrics.certificate_expiry.set(certificate_expiry.unwrap_or_default().as_secs_f64());
         for budget in self.0.ledger.budgets() {
             let name = [budget.name.as_str()];
             metrics.budget_limit.with_label_values(&name).set(budget.limit.as_metric());

@@ -14,6 +14,8 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{RootCertStore, ServerConfig};
 use tokio::time::Instant;
+use x509_cert::Certificate;
+use x509_cert::der::Decode;
 
 use super::config::Tls;
 
@@ -40,11 +42,18 @@ pub struct TlsError {
 #[derive(Debug)]
 pub struct Certificates {
     files: Tls,
-    in_force: ArcSwap<ServerConfig>,
+    in_force: ArcSwap<InForce>,
     /// What the files were when they were read last.
     read: Mutex<Stamps>,
     /// Taken by the handshake that looks at them; when that was last.
     looked: tokio::sync::Mutex<Instant>,
+}
+
+#[derive(Debug)]
+struct InForce {
+    config: Arc<ServerConfig>,
+    /// When the first certificate of the chain is over, as Unix time; none, where no date can be read in them.
+    expires: Option<Duration>,
 }
 
 /// Changes whenever a file is written, replaced or made readable: inode, change time, length. None for a file that is not there.
@@ -69,8 +78,8 @@ impl Certificates {
         }
         *before = now;
         match read(&self.files) {
-            Ok(config) => {
-                self.in_force.store(Arc::new(config));
+            Ok(read) => {
+                self.in_force.store(Arc::new(read));
                 tracing::info!(certificate = %self.files.certificate.display(), "changed TLS certificates are in force");
                 true
             }
@@ -79,6 +88,11 @@ impl Certificates {
                 false
             }
         }
+    }
+
+    /// When the first of the certificates that are shown to callers is over, as Unix time; none, where they do not tell.
+    pub fn expires(&self) -> Option<Duration> {
+        self.in_force.load().expires
     }
 
     /// What a handshake goes by that begins now. It waits for the disk where it is time to look, and not for another that does.
@@ -93,7 +107,7 @@ impl Certificates {
                 tracing::error!(%error, "TLS certificates could not be looked at");
             }
         }
-        self.in_force.load_full()
+        Arc::clone(&self.in_force.load().config)
     }
 }
 
@@ -105,10 +119,11 @@ fn stamps(files: &Tls) -> Stamps {
     [Some(&files.certificate), Some(&files.private_key), files.client_ca.as_ref()].into_iter().flatten().map(|path| stamp(path)).collect()
 }
 
-fn read(files: &Tls) -> Result<ServerConfig, TlsError> {
+fn read(files: &Tls) -> Result<InForce, TlsError> {
     let provider = Arc::new(ring::default_provider());
     let bad_certificate = wrong("certificate", &files.certificate);
     let chain = certificates(&files.certificate).map_err(bad_certificate.clone())?;
+    let expires = chain.iter().filter_map(over).min();
     let bad_key = wrong("private_key", &files.private_key);
     let key = PrivateKeyDer::from_pem_file(&files.private_key).map_err(|error| bad_key(unreadable(&error, "private key")))?;
     let certified = CertifiedKey::from_der(chain, key, &provider).map_err(|error| match error {
@@ -127,7 +142,12 @@ fn read(files: &Tls) -> Result<ServerConfig, TlsError> {
     };
     let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
     config.alpn_protocols = vec![HTTP_2.to_vec(), HTTP_1_1.to_vec()];
-    Ok(config)
+    Ok(InForce { config: Arc::new(config), expires })
+}
+
+/// When a certificate is over, as Unix time.
+fn over(certificate: &CertificateDer<'_>) -> Option<Duration> {
+    Certificate::from_der(certificate).ok().map(|certificate| certificate.tbs_certificate().validity().not_after.to_unix_duration())
 }
 
 fn wrong<'p>(key: &'static str, path: &'p Path) -> impl Fn(String) -> TlsError + Clone + use<'p> {

@@ -1,5 +1,6 @@
 //! The metrics, a documented field each. Every series stands from the start: label sets are closed, and each member is made at once.
 
+mod process;
 mod requests;
 mod upkeep;
 
@@ -192,6 +193,8 @@ pub struct Metrics {
     pub upstream_breaker_state: IntGauge,
     /// How long Telnyx's rate limit still holds requests back, in seconds; 0 if it does not.
     pub upstream_paused: Gauge,
+    /// When the first certificate that callers are shown is over, as Unix time; 0 without TLS.
+    pub certificate_expiry: Gauge,
     /// Whether the configuration that was read last is in force: 0 or 1.
     pub config_reload_success: IntGauge,
 }
@@ -252,10 +255,15 @@ impl Metrics {
             kill_switch: make.register(IntGauge::with_opts(opts("kill_switch", "Whether all billable work is stopped."))),
             upstream_breaker_state: make.register(IntGauge::with_opts(opts("upstream_breaker_state", "0 closed, 1 open, 2 half-open."))),
             upstream_paused: make.register(Gauge::with_opts(opts("upstream_paused_seconds", "How long the upstream's rate limit lasts."))),
+            certificate_expiry: make.register(Gauge::with_opts(opts(
+                "tls_certificate_expiry_timestamp_seconds",
+                "When the first certificate shown to callers is over.",
+            ))),
             config_reload_success: make
                 .register(IntGauge::with_opts(opts("config_reload_success", "Whether the last configuration is in force."))),
             registry: registry.clone(),
         };
+        make.register(process::ProcessMetrics::new());
         // The log is the process's, whatever gateway its lines are about.
         make.register(Ok(DROPPED.clone()));
         make.build_info();

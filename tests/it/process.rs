@@ -1,5 +1,6 @@
 //! The command: what it prints, how it ends, and what a crash leaves behind.
 
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
 use reputation_gateway::auth::KeyDigest;
@@ -7,7 +8,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::harness::process::{Process, run, said, text};
-use crate::harness::{Answer, Ask, Gate, unchecked};
+use crate::harness::{Answer, Ask, Gate, PATIENCE, unchecked};
 
 const DEMO: [&str; 6] = ["serve", "--sandbox=127.0.0.1:0", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
 
@@ -94,6 +95,30 @@ async fn a_signal_right_after_the_ready_line_is_a_clean_end() {
         process.terminate();
         assert_eq!(process.ended().await.status.code(), Some(0), "{command:?}");
     }
+}
+
+/// systemd's protocol: one datagram a message, to the socket that the environment names.
+#[tokio::test]
+async fn the_supervisor_is_told_when_it_is_ready_and_when_it_stops() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("notify");
+    let supervisor = UnixDatagram::bind(&path).expect("a socket");
+    supervisor.set_read_timeout(Some(PATIENCE)).expect("a time");
+    let told = || {
+        let mut message = [0; 64];
+        let length = supervisor.recv(&mut message).expect("a message");
+        String::from_utf8_lossy(&message[..length]).into_owned()
+    };
+    let gateway = Process::start_in(&[("NOTIFY_SOCKET", text(&path))], &DEMO);
+    assert_eq!(told(), "READY=1\n");
+    gateway.terminate();
+    assert_eq!(told(), "STOPPING=1\n");
+    assert_eq!(gateway.ended().await.status.code(), Some(0));
+    let gateway = Process::start_in(&[("NOTIFY_SOCKET", text(&directory.path().join("nobody")))], &DEMO);
+    gateway.terminate();
+    let ended = gateway.ended().await;
+    assert_eq!(ended.status.code(), Some(0), "nobody listens there, and it serves all the same");
+    assert!(ended.stderr.contains("NOTIFY_SOCKET"), "{}", ended.stderr);
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ const TOKEN: &str = "admin-token-secret";
 const STRANGER: &str = "Bearer-of-a-stranger";
 
 /// Every metric, by its kind: `docs` and dashboards rely on these names.
-const METRICS: [(&str, &str); 28] = [
+const METRICS: [(&str, &str); 29] = [
     ("requests_total", "counter"),
     ("request_duration_seconds", "histogram"),
     ("overhead_seconds", "histogram"),
@@ -41,6 +41,7 @@ const METRICS: [(&str, &str); 28] = [
     ("upstream_breaker_state", "gauge"),
     ("upstream_paused_seconds", "gauge"),
     ("kill_switch", "gauge"),
+    ("tls_certificate_expiry_timestamp_seconds", "gauge"),
     ("config_reload_success", "gauge"),
     ("build_info", "gauge"),
 ];

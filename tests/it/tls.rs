@@ -8,7 +8,7 @@ use http::{Request, Version};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, date_time_ymd};
 use reputation_gateway::config::Config;
 use reputation_gateway::server;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -39,7 +39,13 @@ impl Authority {
     }
 
     fn sign(&self, usage: ExtendedKeyUsagePurpose) -> (rcgen::Certificate, KeyPair) {
+        self.sign_until(4096, usage)
+    }
+
+    /// The same, valid until the first moment of a year.
+    fn sign_until(&self, year: i32, usage: ExtendedKeyUsagePurpose) -> (rcgen::Certificate, KeyPair) {
         let mut params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+        params.not_after = date_time_ymd(year, 1, 1);
         params.extended_key_usages = vec![usage];
         let key = KeyPair::generate().expect("a key");
         (params.signed_by(&key, &self.issuer).expect("a certificate"), key)
@@ -47,7 +53,11 @@ impl Authority {
 
     /// Puts a new certificate and key in the place of the old ones; returns the certificate.
     fn renew(&self) -> CertificateDer<'static> {
-        let (certificate, key) = self.sign(ExtendedKeyUsagePurpose::ServerAuth);
+        self.renew_until(4096)
+    }
+
+    fn renew_until(&self, year: i32) -> CertificateDer<'static> {
+        let (certificate, key) = self.sign_until(year, ExtendedKeyUsagePurpose::ServerAuth);
         std::fs::write(self.path("tls.key"), key.serialize_pem()).expect("writable");
         std::fs::write(self.path("tls.crt"), certificate.pem()).expect("writable");
         certificate.der().clone()
@@ -222,6 +232,21 @@ async fn changed_certificates_come_into_force_and_connections_go_on() {
     }
     assert_eq!(shown(&authority, &world).await, renewed);
     assert_eq!(read(open).await, Some((200, Version::HTTP_2)));
+}
+
+#[tokio::test]
+async fn the_metrics_tell_when_the_certificate_in_force_is_over() {
+    const EXPIRY: &str = "reputation_gateway_tls_certificate_expiry_timestamp_seconds";
+    assert_eq!(World::new().await.metric(EXPIRY).await, "0", "no TLS");
+    let authority = Authority::new();
+    authority.renew_until(2040);
+    let world = authority.world(|_| {}).await;
+    assert_eq!(world.metric(EXPIRY).await, "2208988800");
+    let renewed = authority.renew_until(2041);
+    while shown(&authority, &world).await != renewed {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(world.metric(EXPIRY).await, "2240611200");
 }
 
 #[tokio::test]

@@ -33,6 +33,13 @@ impl Process {
         Self::spawn(command(arguments))
     }
 
+    /// The same with an environment.
+    pub(crate) fn start_in(environment: &[(&str, &str)], arguments: &[&str]) -> Self {
+        let mut command = command(arguments);
+        command.envs(environment.iter().copied());
+        Self::spawn(command)
+    }
+
     /// The same, where no file that it writes may grow beyond so many bytes, which fails its writes as a full disk would.
     pub(crate) fn start_within(bytes: u64, arguments: &[&str]) -> Self {
         let limited = format!("trap '' XFSZ; ulimit -S -f {}; exec \"$0\" \"$@\"", bytes / 512);

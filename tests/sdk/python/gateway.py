@@ -48,7 +48,7 @@ class Gateway:
             pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": log}
             self._process = subprocess.Popen(command, cwd=folder, env=settings or {}, **pipes)
         try:
-            self.listen, self._admin, self._sandbox = self._ready()
+            self.listen, self.admin, self._sandbox = self._ready()
         except BaseException:
             self._process.kill()
             self._process.wait()
@@ -126,7 +126,7 @@ window = "month"
         """What the ledger posted, row by row, by the state of the charge."""
         posted, cursor = Counter(), ""
         while cursor is not None:
-            page = json.loads(_read(f"http://{self._admin}/admin/v1/ledger?limit=1000{cursor and f'&cursor={cursor}'}"))
+            page = json.loads(_read(f"http://{self.admin}/admin/v1/ledger?limit=1000{cursor and f'&cursor={cursor}'}"))
             for row in page["data"]:
                 posted[row["state"]] += Decimal(row["posted_usd"])
             cursor = page["meta"]["next_cursor"]
@@ -145,9 +145,13 @@ window = "month"
         charges = self.charges()
         assert (charges["count"], Decimal(charges["total_usd"])) == (count, Decimal("0.10") * count), charges
 
+    def scrape(self) -> str:
+        """All metrics."""
+        return _read(f"http://{self.admin}/metrics").decode()
+
     def metric_sum(self, name: str) -> Decimal:
         """All series of a metric, added up."""
-        lines = _read(f"http://{self._admin}/metrics").decode().splitlines()
+        lines = self.scrape().splitlines()
         values = [line.rsplit(" ", 1)[1] for line in lines if re.match(rf"{name}(\{{| )", line)]
         assert values, f"no series of {name}"
         # A float is the metric's own form: it is exact to far less than a cent.
