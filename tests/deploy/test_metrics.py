@@ -4,6 +4,8 @@ import json
 import re
 
 import pytest
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import Dashboard
 
 import promql
 from gateway import Gateway
@@ -68,6 +70,24 @@ def test_annotations_and_variables_ask_for_what_there_is(series: promql.Series) 
         if variable["type"] == "query":
             metric, label = re.fullmatch(r"label_values\((\w+), (\w+)\)", variable["definition"]).groups()
             assert label in promql.SCRAPED or all(label in labels for labels in series[metric]), variable["name"]
+
+
+def lost(written: object, read: object, place: str = "") -> list[str]:
+    """What was not read; defaults may have come in addition."""
+    if isinstance(written, dict) and isinstance(read, dict):
+        return [fault for key in written for fault in lost(written[key], read.get(key), f"{place}/{key}")]
+    if isinstance(written, list) and isinstance(read, list) and len(written) == len(read):
+        return [fault for at, pair in enumerate(zip(written, read, strict=True)) for fault in lost(*pair, f"{place}/{at}")]
+    return [] if written == read else [place]
+
+
+def test_grafanas_own_types_know_all_of_each_panel() -> None:
+    def known(dashboard: dict) -> dict:
+        return json.loads(JSONEncoder().encode(Dashboard.from_json(dashboard)))
+
+    assert lost(DASHBOARD["panels"], known(DASHBOARD)["panels"]) == []
+    wrong = {**DASHBOARD, "panels": [{**PANELS[0], "titel": "no such word"}]}
+    assert lost(wrong["panels"], known(wrong)["panels"]) == ["/0/titel"]
 
 
 def test_the_dashboard_is_laid_out_without_gaps_and_overlaps() -> None:

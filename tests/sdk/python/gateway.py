@@ -34,13 +34,13 @@ def never_checked(index: int) -> str:
 
 
 class Gateway:
-    """A running gateway: `dialer` may do all there is, `reader` only read. `settings` are its environment."""
+    """A running gateway: `dialer` may do all there is, `reader` only read. `settings` are its environment, `watch` a program that starts it."""
 
-    def __init__(self, folder: Path, budget_usd: str, settings: dict[str, str] | None = None):
+    def __init__(self, folder: Path, budget_usd: str, settings: dict[str, str] | None = None, watch: tuple[str, ...] = ()):
         self.keys = {name: f"{name}-{secrets.token_hex(16)}" for name in ("dialer", "reader")}
         config = folder / "gateway.toml"
         config.write_text(self._config(folder, budget_usd))
-        command = [str(BINARY), "serve", "--sandbox=127.0.0.1:0", "--config", str(config)]
+        command = [*watch, str(BINARY), "serve", "--sandbox=127.0.0.1:0", "--config", str(config)]
         command += ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]
         self._log = folder / "gateway.log"
         with self._log.open("wb") as log:
