@@ -208,7 +208,7 @@ async fn play(world: &mut World, call: Call, name: &str, trouble: Trouble, upsho
 async fn play_all(call: Call) {
     let mut worlds = Vec::new();
     for (name, trouble, upshot) in table(fault) {
-        let timeout = if matches!(trouble, Trouble::Slow(_)) { "500ms" } else { "10s" };
+        let timeout = if matches!(trouble, Trouble::Slow(_)) { "3s" } else { "10s" };
         let world = World::with(BUDGET, |config| {
             config.upstream.timeout = timeout.parse().expect("a time");
             config.auth.allow.push(Permission::Refresh);
@@ -242,7 +242,7 @@ async fn whatever_befalls_a_batch_the_books_are_the_stand_ins_in_the_end() {
     for (name, trouble, _) in table(fault) {
         let (Trouble::Fault(fault) | Trouble::Slow(fault)) = trouble else { continue };
         let world = World::with(BUDGET, |config| {
-            config.upstream.timeout = "500ms".parse().expect("a time");
+            config.upstream.timeout = "3s".parse().expect("a time");
             config.auth.allow.push(Permission::Refresh);
         })
         .await;
@@ -340,7 +340,7 @@ async fn order(world: &mut World, order: Order, name: &str, trouble: Trouble) {
 async fn order_all(kind: Order) {
     let mut worlds = Vec::new();
     for (name, trouble, _) in table(posted_fault) {
-        let timeout = if matches!(trouble, Trouble::Slow(_)) { "500ms" } else { "10s" };
+        let timeout = if matches!(trouble, Trouble::Slow(_)) { "3s" } else { "10s" };
         let world = World::with("[[budget]]\nname = \"all\"\nlimit = \"250.00\"\nwindow = \"day\"\n", |config| {
             config.upstream.timeout = timeout.parse().expect("a time");
             config.auth.allow.extend([Permission::Associate, Permission::Remediation, Permission::Enable]);
