@@ -21,6 +21,7 @@ mod embedded;
 mod facts;
 mod hold;
 mod keeper;
+mod order;
 mod retention;
 mod shared;
 mod stop;
@@ -47,11 +48,12 @@ use self::accounts::{Account, Accounts, verdict};
 use self::disk::{Disk, Place};
 use self::embedded::Embedded;
 pub use self::facts::{
-    BudgetStatus, End, Event, Finding, HoldId, HoldRefused, KillSwitch, NotAnEnd, Observe, OpenError, OpenFailure, OpenHolds, Override,
-    OverrideRefused, Posted, Unavailable,
+    BudgetStatus, End, Event, Finding, HoldId, HoldRefused, KillSwitch, NotAnEnd, NotHeld, Observe, OpenError, OpenFailure, OpenHolds,
+    Override, OverrideRefused, Past, Posted, Told, Unavailable,
 };
 pub use self::hold::Hold;
 use self::keeper::Keeper;
+pub use self::order::{Claim, Order, Taken};
 use self::shared::{Setup, Shared};
 use self::stop::Stop;
 use self::writer::{Acknowledging, Command, Correction, Granting, Request, Switching, Writer};
@@ -143,9 +145,9 @@ impl Ledger {
         observe: Observe,
     ) -> Result<Self, OpenError> {
         let (place, stop) = (Place::new(&config.path), Arc::<Stop>::default());
-        let (recall_since, retention) = (remembered_since(&clock, memory), config.retention.0);
+        let (retention, clock_of_keeper) = (config.retention.0, clock.clone());
         let setup =
-            Setup { redis, place: place.clone(), budgets, prices, stop: Arc::clone(&stop), retention, recall_since, clock: clock.clone() };
+            Setup { redis, place: place.clone(), budgets, prices, stop: Arc::clone(&stop), retention, memory, clock: clock_of_keeper };
         let served = Self::serve(Shared::new(setup), place, stop, clock, observe, true);
         served.map_err(|why| OpenError { path: config.path.clone(), why })
     }
@@ -192,13 +194,22 @@ impl Ledger {
 
     /// Holds the prices of charges that are made together, all or none of them. There is a hold for each, in their order.
     pub async fn hold_all(&self, charges: Vec<Charge>) -> Result<Vec<Hold>, HoldRefused> {
-        if self.fails_fast && !self.is_available() {
-            return Err(HoldRefused::Unavailable);
+        match self.take(charges.into()).await {
+            Ok(holds) => Ok(holds),
+            Err(NotHeld::Refused(refused)) => Err(refused),
+            Err(NotHeld::Busy(_) | NotHeld::Later(_) | NotHeld::Limited { .. }) => unreachable!("it claims nothing, and takes no rate"),
         }
-        let seats = charges.iter().map(|_| self.queue.clone().try_reserve_owned());
+    }
+
+    /// The same on the conditions of an order. A ledger that is not shared has none.
+    pub async fn take(&self, order: Order) -> Result<Vec<Hold>, NotHeld> {
+        if self.fails_fast && !self.is_available() {
+            return Err(Unavailable.into());
+        }
+        let seats = order.charges.iter().map(|_| self.queue.clone().try_reserve_owned());
         let seats = seats.collect::<Result<_, _>>().map_err(|_| Unavailable)?;
         let (answer, answered) = oneshot::channel();
-        self.queue.try_send(Command::Hold(Request { charges, seats, answer })).map_err(|_| Unavailable)?;
+        self.queue.try_send(Command::Hold(Request { order, seats, answer })).map_err(|_| Unavailable)?;
         let holds = writer::answered(answered, &self.queue).await??;
         Ok(holds.into_iter().map(Hold::claim).collect())
     }

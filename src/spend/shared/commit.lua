@@ -87,8 +87,49 @@ local function move(charge, indexes, posted, held)
   end
 end
 
+-- What is known of a subject: who has holds open for it, and the last calls.
+local function known_of(name)
+  local known, fields = {open = {}}, call('HGETALL', key('subject', name))
+  for i = 1, #fields, 2 do
+    local id = string.match(fields[i], '^open:(.+)$')
+    if id then table.insert(known.open, id) else known[fields[i]] = cjson.decode(fields[i + 1]) end
+  end
+  return known
+end
+
+local function is_later(id, other)
+  return not other or tonumber(id) > tonumber(other.id)
+end
+
+-- How a hold ends, or is corrected, is how its subject's last call ended. A later call says more than an earlier one.
+local function remember(charge, id, kind)
+  if not charge.subject then return end
+  local subject, known = key('subject', charge.subject), known_of(charge.subject)
+  local past = cjson.encode({id = id, since = charge.since, price = charge.price, variant = charge.variant})
+  call('HDEL', subject, 'open:' .. id)
+  if kind == 'settled' and is_later(id, known.paid) then call('HSET', subject, 'paid', past) end
+  if kind == 'settled' and known.unknown and not is_later(known.unknown.id, {id = id}) then call('HDEL', subject, 'unknown') end
+  if kind == 'assumed' and is_later(id, known.paid) and is_later(id, known.unknown) then call('HSET', subject, 'unknown', past) end
+  if kind == 'released' and known.unknown and known.unknown.id == id then call('HDEL', subject, 'unknown') end
+  local others = 0
+  for _, open in ipairs(known.open) do
+    if open ~= id then others = others + 1 end
+  end
+  if others == 0 then call('PEXPIRE', subject, request.remembered_ms) end
+end
+
+-- What an entry says of a charge that claims something, for the gateways that follow the log.
+local function of_subject(charge)
+  if not charge.subject then return end
+  return 'e', charge.enterprise, 'n', charge.number or '', 'o', charge.operation, 'h', charge.since, 'p', charge.price, 'v', charge.variant or ''
+end
+
 local function hold(charge, indexes)
-  charge.id = whole(call('HINCRBY', state, 'hold', 1))
+  charge.id, charge.since = whole(call('HINCRBY', state, 'hold', 1)), whole(server_ms)
+  if charge.subject then
+    call('HSET', key('subject', charge.subject), 'open:' .. charge.id, '')
+    call('PERSIST', key('subject', charge.subject))
+  end
   call('HSET', key('holds'), charge.id, cjson.encode(charge))
   call('SADD', key('held', charge.owner), charge.id)
   move(charge, indexes, 0, tonumber(charge.price))
@@ -105,7 +146,8 @@ local function correct(id, is_billed, why, indexes)
   local charge = cjson.decode(assumed)
   local amount = is_billed and 0 or -tonumber(charge.price)
   move(charge, indexes, amount, 0)
-  record('corrected', 'i', id, 't', request.now, 'a', whole(amount), 'w', why)
+  remember(charge, id, is_billed and 'settled' or 'released')
+  record('corrected', 'i', id, 't', request.now, 'a', whole(amount), 'w', why, of_subject(charge))
   return charge
 end
 
@@ -138,7 +180,8 @@ local function finish(ending)
   call('SREM', key('held', charge.owner), id)
   call('SREM', key('orphans'), id)
   move(charge, ending.accounts, posted, -price)
-  record(ending.kind, 'i', id, 't', request.now, 'a', whole(posted), 'w', ending.why)
+  remember(charge, id, ending.kind)
+  record(ending.kind, 'i', id, 't', request.now, 'a', whole(posted), 'w', ending.why, of_subject(charge))
   if ending.kind == 'assumed' then call('SET', key('assumed', id), found, 'EX', CORRECTABLE) end
   posted_something = true
   return 'ended'
@@ -195,9 +238,47 @@ local stop = call('HGET', state, 'stop')
 local is_stopped = stop and cjson.decode(stop).on
 local skew = math.abs(now / 1000 - server_ms)
 
+-- Which charges of a wish claim what another hold is open for, and of which the last call is not known to whoever wishes.
+local function claimed(wish)
+  local busy, later = {}, {}
+  local function told(past)
+    return past and {id = past.id, ago_ms = whole(math.max(0, server_ms - tonumber(past.since))), price = past.price, variant = past.variant}
+  end
+  for index, wanted in ipairs(wish.charges) do
+    local found = wanted.charge.subject and known_of(wanted.charge.subject)
+    for _, id in ipairs(found and found.open or {}) do
+      if call('HEXISTS', key('holds'), id) == 1 then table.insert(busy, id) end
+    end
+    if found and ((found.paid and is_later(found.paid.id, {id = wanted.paid}))
+        or (found.unknown and is_later(found.unknown.id, {id = wanted.unknown}))) then
+      table.insert(later, {charge = index - 1, paid = told(found.paid), unknown = told(found.unknown)})
+    end
+  end
+  return busy, later
+end
+
+-- What the rates that a wish takes would be afterwards, or the first that is used up (GCRA). No rate lends more than its burst, also where the
+-- server's clock was set back.
+local function taken(rates)
+  local cells = {}
+  for index, rate in ipairs(rates) do
+    local cell, interval = key('rate', rate.name), tonumber(rate.interval_ns) / 1000
+    local full = math.min(math.max(tonumber(call('GET', cell) or '0'), server_us), server_us + interval * rate.burst)
+    local after = full + interval * rate.calls
+    local wait = after - interval * rate.burst - server_us
+    if wait > 0 then return nil, {rate = index - 1, wait_us = whole(math.ceil(wait))} end
+    table.insert(cells, {cell = cell, full = after})
+  end
+  return cells
+end
+
+-- All of a wish or nothing. One that is refused takes nothing, of no budget and of no rate, and waits for nobody.
 local function decide(wish)
   if is_stopped then return {stopped = true} end
   if skew > tonumber(request.skew_ms) then return {skew_ms = whole(skew)} end
+  local busy, later = claimed(wish)
+  if #busy > 0 then return {busy = busy} end
+  if #later > 0 then return {later = later} end
   local answer, is_refused = {rooms = {}}, false
   for _, need in ipairs(wish.needs) do
     local account = accounts[need.account + 1]
@@ -205,11 +286,15 @@ local function decide(wish)
     is_refused = is_refused or (account.enforce and not has_room)
     table.insert(answer.rooms, {account = need.account, has_room = has_room, posted = whole(account.posted), held = whole(account.held)})
   end
-  if not is_refused then
-    answer.ids = {}
-    for _, wanted in ipairs(wish.charges) do
-      table.insert(answer.ids, hold(wanted.charge, wanted.accounts))
-    end
+  if is_refused then return answer end
+  local cells, limited = taken(wish.rates)
+  if limited then return {limited = limited} end
+  for _, each in ipairs(cells) do
+    call('SET', each.cell, whole(each.full), 'PX', whole(math.ceil((each.full - server_us) / 1000) + 1))
+  end
+  answer.ids = {}
+  for _, wanted in ipairs(wish.charges) do
+    table.insert(answer.ids, hold(wanted.charge, wanted.accounts))
   end
   return answer
 end

@@ -7,6 +7,8 @@
 --   orphans                 set: ids of open holds whose gateway died
 --   holds                   hash: open holds, by id
 --   assumed:ID              a hold that was assumed and may be corrected
+--   subject:WHAT            hash: the holds that are open for what is claimed (open:ID), and the last that was billed (paid) or may have been (unknown)
+--   rate:NAME               when a rate would be full again (microseconds by the server)
 --   account:EDITION:NAME:.. hash: what is posted and held in one window of one budget; a sum of cells, and made again from them
 --   cell:QUARTER            hash: what is posted (p) and held (h) for charges of a quarter of an hour, by operation, enterprise and caller
 --   threshold:NAME:..       the highest threshold that was reached in one window of one budget
@@ -28,7 +30,8 @@ local KEPT = 40 * 24 * 3600
 local CORRECTABLE = 7 * 24 * 3600
 
 local server_time = call('TIME')
-local server_ms = tonumber(server_time[1]) * 1000 + math.floor(tonumber(server_time[2]) / 1000)
+local server_us = tonumber(server_time[1]) * 1000000 + tonumber(server_time[2])
+local server_ms = math.floor(server_us / 1000)
 
 local function key(...)
   return base .. table.concat({...}, ':')

@@ -33,7 +33,7 @@ use super::accounts::{Account, Standing};
 use super::disk::Place;
 use super::keeper::{Batch, Calendar, Keeper, Written};
 use super::stop::Stop;
-use super::{HoldId, KillSwitch, OpenFailure, View, store};
+use super::{HoldId, KillSwitch, OpenFailure, View, remembered_since, store};
 use crate::clock::Clock;
 use crate::policy::budget::Budget;
 use crate::policy::pricing::PriceList;
@@ -61,8 +61,8 @@ pub(super) struct Setup {
     pub(super) prices: PriceList,
     pub(super) stop: Arc<Stop>,
     pub(super) retention: Duration,
-    /// Charges that ended before are of no interest any more at the start.
-    pub(super) recall_since: Timestamp,
+    /// How long calls are remembered: charges that ended before are of no interest any more at the start.
+    pub(super) memory: Duration,
     pub(super) clock: Clock,
 }
 
@@ -77,7 +77,7 @@ pub(super) struct Shared {
     recorded: KillSwitch,
     clock: Clock,
     retention: Duration,
-    recall_since: Timestamp,
+    memory: Duration,
     /// As whom it takes part; none, before it joined.
     replica: Option<String>,
     seq: u64,
@@ -103,7 +103,7 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(setup: Setup) -> Self {
-        let Setup { redis, place, budgets, prices, stop, retention, recall_since, clock } = setup;
+        let Setup { redis, place, budgets, prices, stop, retention, memory, clock } = setup;
         let terms = terms::written(&budgets, &prices);
         let budgets: Vec<_> = budgets.into_iter().map(Arc::new).collect();
         let now = clock.now();
@@ -119,7 +119,7 @@ impl Shared {
             recorded: KillSwitch::default(),
             clock,
             retention,
-            recall_since,
+            memory,
             replica: None,
             seq: 0,
             pending: None,
@@ -145,7 +145,7 @@ impl Shared {
                 self.deliver(&Batch::default()).await?;
             }
             // Those of the dead are among them.
-            self.untold.recalled = self.copy.recent(self.recall_since)?;
+            self.untold.recalled = self.copy.recent(remembered_since(&self.clock, self.memory))?;
             self.calendar = Some(Calendar::new(self.copy.newest()?, &self.clock));
         }
         let mut written = mem::take(&mut self.untold);
@@ -204,6 +204,7 @@ impl Shared {
             elapsed: self.clock.elapsed(),
             lease: self.server.lease(),
             skew: self.server.clock_skew(),
+            remembered: self.memory,
         };
         Ok(Draft::new(&desk, batch, &besides))
     }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::super::accounts::OpenHold;
-use super::super::{HoldId, KillSwitch, Override};
+use super::super::{Claim, HoldId, KillSwitch, Override, Past, Taken, Told};
 use crate::policy::budget::Charge;
 use crate::policy::money::Usd;
 
@@ -85,6 +85,7 @@ pub(super) struct Commit {
     pub(super) now: String,
     pub(super) lease_ms: String,
     pub(super) skew_ms: String,
+    pub(super) remembered_ms: String,
     pub(super) most_overrides: usize,
     pub(super) most_orphans: usize,
     pub(super) thresholds: &'static [u8],
@@ -136,6 +137,16 @@ pub(super) struct AskedCorrection {
 pub(super) struct Wish {
     pub(super) needs: Vec<Need>,
     pub(super) charges: Vec<Wanted>,
+    pub(super) rates: Vec<AskedRate>,
+}
+
+/// Some of a rate: so many calls, one in each interval, and so many at once.
+#[derive(Debug, Serialize)]
+pub(super) struct AskedRate {
+    pub(super) name: String,
+    pub(super) interval_ns: String,
+    pub(super) burst: u32,
+    pub(super) calls: u32,
 }
 
 /// What all charges of a wish need of one account.
@@ -149,6 +160,9 @@ pub(super) struct Need {
 pub(super) struct Wanted {
     pub(super) charge: HeldCharge,
     pub(super) accounts: Vec<usize>,
+    /// The last calls that are known, by their holds; 0 for none.
+    pub(super) paid: String,
+    pub(super) unknown: String,
 }
 
 /// A charge as the server has it while it is held, and while it may be corrected.
@@ -165,6 +179,11 @@ pub(super) struct HeldCharge {
     pub(super) number: Option<String>,
     pub(super) operation: String,
     pub(super) price: String,
+    /// What it claims, if it claims anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) subject: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) variant: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -219,9 +238,38 @@ pub(super) struct Decided {
     pub(super) stopped: bool,
     /// How far the clocks are apart, where that is too far.
     pub(super) skew_ms: Option<String>,
+    /// Holds that are open for what is claimed.
+    #[serde(deserialize_with = "list")]
+    pub(super) busy: Vec<String>,
+    #[serde(deserialize_with = "list")]
+    pub(super) later: Vec<Later>,
+    pub(super) limited: Option<UsedUp>,
     #[serde(deserialize_with = "list")]
     pub(super) rooms: Vec<Consulted>,
     pub(super) ids: Option<Vec<String>>,
+}
+
+/// What is known of the last calls for what a charge claims.
+#[derive(Debug, Deserialize)]
+pub(super) struct Later {
+    charge: usize,
+    paid: Option<Call>,
+    unknown: Option<Call>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Call {
+    id: String,
+    ago_ms: String,
+    price: String,
+    variant: Option<String>,
+}
+
+/// A rate that has not enough left.
+#[derive(Debug, Deserialize)]
+pub(super) struct UsedUp {
+    pub(super) rate: usize,
+    wait_us: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -290,7 +338,15 @@ impl HeldCharge {
             number: charge.number.map(|number| number.to_string()),
             operation: charge.operation.as_str().to_owned(),
             price: charge.price.micros().to_string(),
+            subject: None,
+            variant: None,
         }
+    }
+
+    /// The same, claiming what it is about.
+    pub(super) fn claiming(self, charge: &Charge, claim: Option<Claim>) -> Self {
+        let Some(Claim { variant, .. }) = claim else { return self };
+        Self { subject: charge.subject(), variant: variant.map(str::to_owned), ..self }
     }
 
     /// The hold, if every value is one.
@@ -300,6 +356,34 @@ impl HeldCharge {
             (Arc::from(self.caller.as_str()), self.enterprise.parse().ok()?, self.operation.parse().ok()?);
         let charge = Charge { request_id: self.request_id.clone(), caller, enterprise, number, operation, price: usd(&self.price)? };
         Some(OpenHold { charge, held_at: instant(&self.at)?, since: Duration::ZERO })
+    }
+}
+
+impl AskedRate {
+    pub(super) fn of(taken: &Taken) -> Self {
+        let Taken { name, rate, calls } = taken;
+        let interval_ns = (rate.per.length() / rate.count.get()).as_nanos().to_string();
+        Self { name: name.clone(), interval_ns, burst: rate.count.get(), calls: calls.get() }
+    }
+}
+
+impl UsedUp {
+    pub(super) fn wait(&self) -> Option<Duration> {
+        self.wait_us.parse().ok().map(Duration::from_micros)
+    }
+}
+
+impl Later {
+    pub(super) fn read(&self) -> Option<Told> {
+        let read = |call: &Option<Call>| call.as_ref().map(Call::read).map_or(Some(None), |past| past.map(Some));
+        Some(Told { charge: self.charge, paid: read(&self.paid)?, unknown: read(&self.unknown)? })
+    }
+}
+
+impl Call {
+    fn read(&self) -> Option<Past> {
+        let ago = Duration::from_millis(self.ago_ms.parse().ok()?);
+        Some(Past { hold: hold_id(&self.id)?, ago, price: usd(&self.price)?, variant: self.variant.clone() })
     }
 }
 

@@ -18,6 +18,7 @@ macro_rules! both {
 
 mod bills;
 mod books;
+mod claims;
 mod control;
 mod enterprises;
 mod file;
