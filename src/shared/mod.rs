@@ -7,6 +7,12 @@
 
 mod config;
 mod durability;
+mod follow;
+#[cfg(test)]
+#[path = "../../tests/it/harness/redis.rs"]
+pub(crate) mod server;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -21,6 +27,7 @@ use redis::{
 
 pub use self::config::Config;
 pub use self::durability::{Shortcoming, shortcomings};
+pub use self::follow::{Entry, News, NoPosition, Position, follow};
 use crate::secret::NoSecret;
 
 /// Where the Redis is.
@@ -79,15 +86,20 @@ impl Redis {
 
     /// Connects, within the time that the configuration leaves for it.
     pub async fn connect(&self) -> Result<Link, RedisError> {
-        let limit = self.config.connect_timeout.0;
-        tokio::time::timeout(limit, self.connect_at_leisure()).await.unwrap_or_else(|_| Err(timed_out("connecting", limit)))
+        self.connect_to_wait(self.config.timeout.0).await
     }
 
-    async fn connect_at_leisure(&self) -> Result<Link, RedisError> {
+    /// The same for questions whose answers may take so long.
+    pub async fn connect_to_wait(&self, longest: Duration) -> Result<Link, RedisError> {
+        let limit = self.config.connect_timeout.0;
+        tokio::time::timeout(limit, self.connect_at_leisure(longest)).await.unwrap_or_else(|_| Err(timed_out("connecting", limit)))
+    }
+
+    async fn connect_at_leisure(&self, longest: Duration) -> Result<Link, RedisError> {
         // Whoever asks sets a bound for the whole of what it asks.
         let asked = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
         if self.config.cluster {
-            return self.cluster()?.get_async_connection().await.map(Link::Cluster);
+            return self.cluster(longest)?.get_async_connection().await.map(Link::Cluster);
         }
         let connection = if self.config.sentinels.is_empty() {
             self.client()?.get_multiplexed_async_connection_with_config(&asked).await
@@ -104,9 +116,9 @@ impl Redis {
         }
     }
 
-    fn cluster(&self) -> Result<ClusterClient, RedisError> {
+    fn cluster(&self, longest: Duration) -> Result<ClusterClient, RedisError> {
         let builder = ClusterClientBuilder::new([self.server.clone()]).retries(0).connection_timeout(self.config.connect_timeout.0);
-        let builder = builder.response_timeout(self.config.timeout.0);
+        let builder = builder.response_timeout(longest);
         match &self.certificates {
             Some(certificates) => builder.certs(certificates.clone()).build(),
             None => builder.build(),

@@ -24,8 +24,6 @@ mod enterprises;
 mod file;
 mod model;
 mod replicas;
-#[path = "../../../tests/it/harness/redis.rs"]
-mod server;
 mod servers;
 
 use std::future::ready;
@@ -35,11 +33,11 @@ use tempfile::TempDir;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use self::server::RedisServer;
 use super::*;
 use crate::policy::budget::Window;
 use crate::policy::money::Usd;
 use crate::policy::pricing::Billable;
+use crate::shared::server::RedisServer;
 
 /// How far back charges are recalled.
 const MEMORY: Duration = Duration::from_hours(6);
