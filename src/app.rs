@@ -102,15 +102,20 @@ impl App {
         let resolver = tokio::spawn(async move { gateway.resolve(stop_resolving).await });
         let (gateway, stop_syncing) = stopping();
         let sync = tokio::spawn(async move { gateway.sync(stop_syncing).await });
+        let (gateway, stop_following) = stopping();
+        let following = tokio::spawn(async move { gateway.follow_ledger(stop_following).await });
         let (gateway, stop_keeping) = stopping();
         let snapshots = tokio::spawn(async move { gateway.keep_snapshots(stop_keeping).await });
         stop.await;
         tracing::info!("draining: no new connections, requests under way finish");
         self.draining.cancel();
         serving.wait().await;
-        for (what, task) in
-            [("the resolver of unknown outcomes", resolver), ("reading the lists ahead", sync), ("keeping snapshots", snapshots)]
-        {
+        for (what, task) in [
+            ("the resolver of unknown outcomes", resolver),
+            ("reading the lists ahead", sync),
+            ("following the shared ledger", following),
+            ("keeping snapshots", snapshots),
+        ] {
             if let Err(error) = task.await {
                 tracing::error!(%error, "{what} failed");
             }

@@ -8,24 +8,23 @@ use http::HeaderValue;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
-use super::enable::Enabling;
 use super::single::Monitoring;
 use super::snapshot::Snapshots;
 use super::unresolved::{Call, Pending};
-use super::{Gateway, Keys, Purge, Rules, Shared, enterprise, sync};
+use super::{Gateway, Keys, Purge, Rules, Shared, elsewhere, enterprise, sync};
 use crate::auth::{ANONYMOUS, Auth, Mode};
-use crate::cache::{Cache, Eviction, FailedLooks, Key, Lists, PaidCalls};
+use crate::cache::{self, Cache, Calls, Eviction, FailedLooks, Key, Lists, PaidCalls};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::flight::Flights;
 use crate::limit::{Limiter, Limits};
 use crate::policy::decide::Policy;
-use crate::policy::enable::Fate;
 use crate::policy::entitlement::Partition;
 use crate::policy::hindsight::LEAST_EFFECT;
+use crate::policy::money::Usd;
 use crate::secret::{NoSecret, Secret};
 use crate::shared::{NoRedis, Redis};
-use crate::spend::{End, Event, Ledger, Observe, OpenError, Posted, THRESHOLDS};
+use crate::spend::{End, Event, Ledger, Observe, OpenError, Past, Posted, THRESHOLDS};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::Labels;
 use crate::upstream::{Client, Standing};
@@ -73,12 +72,14 @@ impl Gateway {
             Mode::Forward => Duration::ZERO,
             Mode::Keys | Mode::Open => longest,
         };
+        let limits = Limits::new(config.fresh.rate, rated, clock);
         let (calls, pending, monitoring) = (PaidCalls::new(config.fresh.remembered_numbers), Pending::default(), Monitoring::default());
         let effect = policy.unknown_window.max(LEAST_EFFECT).max(config.upstream.timeout.0 + AFTER_TIMEOUT);
         let recall =
             Recall { calls: calls.clone(), pending: pending.clone(), monitoring: monitoring.clone(), clock: clock.clone(), effect };
         let recall = Some(recall).filter(|_| config.auth.mode != Mode::Forward);
-        let ledger = ledger(config, memory, clock, observe(&metrics, recall))?;
+        let redis = Redis::new(&config.shared)?;
+        let ledger = ledger(config, redis.clone(), longest, clock, observe(&metrics, recall))?;
         let cache = Cache::new(&config.cache, caches, Arc::new(move |why: Eviction| evictions.with_label_values(&[why.as_str()]).inc()));
         // After the ledger, which knows what was bought since the snapshot.
         let snapshots = Snapshots::restored(config, &cache, &calls, clock, &metrics);
@@ -105,7 +106,7 @@ impl Gateway {
         Ok(Self(Arc::new(Shared {
             callers: auth.names().iter().map(|name| metrics.requests.caller(name)).collect(),
             auth,
-            limits: Limits::new(config.fresh.rate, rated, clock),
+            limits: if redis.is_some() { limits.shared() } else { limits },
             cache,
             lists: Lists::new(&config.cache),
             calls,
@@ -124,6 +125,8 @@ impl Gateway {
             renewals: Arc::new(Semaphore::new((config.upstream.max_in_flight / RENEWALS).max(1))),
             snapshots,
             synced: sync::Synced::default(),
+            redis,
+            ends: elsewhere::Ends::default(),
             tasks: TaskTracker::new(),
             room: Room::new(config.server.max_buffered.0),
             remembers_since: clock.elapsed().saturating_sub(memory),
@@ -172,9 +175,9 @@ impl Gateway {
 }
 
 /// A ledger of its own, or the one that gateways share.
-fn ledger(config: &Config, memory: Duration, clock: &Clock, observe: Observe) -> Result<Ledger, BuildError> {
+fn ledger(config: &Config, redis: Option<Redis>, memory: Duration, clock: &Clock, observe: Observe) -> Result<Ledger, BuildError> {
     let budgets = config.budget.clone();
-    let opened = match Redis::new(&config.shared)? {
+    let opened = match redis {
         None => Ledger::open(&config.ledger, budgets, memory, clock.clone(), observe),
         Some(redis) => Ledger::join(&config.ledger, redis, (budgets, config.prices), memory, clock.clone(), observe),
     };
@@ -226,15 +229,16 @@ impl Recall {
         let ago = self.clock.now().duration_since(posted.held_at).try_into().unwrap_or_default();
         let sent = self.clock.elapsed().saturating_sub(ago);
         let Some(number) = posted.number else {
-            let fate = if posted.is_known { Fate::Paid } else { Fate::Counted };
-            let enabling = Enabling { hold: posted.id, sent, fate };
-            return self.monitoring.enablings.insert((Partition::SHARED, posted.enterprise), enabling);
+            let past = Some(Past { hold: posted.id, ago, price: Usd::ZERO, variant: None });
+            let told = if posted.is_known { [past.as_ref(), None] } else { [None, past.as_ref()] };
+            return self.monitoring.learn((Partition::SHARED, posted.enterprise), posted.operation, told, self.clock.elapsed());
         };
         let key = Key { partition: Partition::SHARED, enterprise: posted.enterprise, number };
+        let call = cache::Call { hold: posted.id, sent, is_own: false };
         if posted.is_known {
-            self.calls.paid(key, sent);
+            self.calls.learn(key, Calls::paid(call));
         } else {
-            self.calls.unknown(key, sent);
+            self.calls.learn(key, Calls::unknown(call));
             self.pending.add(key, Call::counted(posted.id, sent), sent + self.effect, None);
         }
     }

@@ -19,6 +19,7 @@ pub mod books;
 mod disk;
 mod embedded;
 mod facts;
+mod heard;
 mod hold;
 mod keeper;
 mod order;
@@ -51,6 +52,7 @@ pub use self::facts::{
     BudgetStatus, End, Event, Finding, HoldId, HoldRefused, KillSwitch, NotAnEnd, NotHeld, Observe, OpenError, OpenFailure, OpenHolds,
     Override, OverrideRefused, Past, Posted, Told, Unavailable,
 };
+pub use self::heard::{Became, Heard};
 pub use self::hold::Hold;
 use self::keeper::Keeper;
 pub use self::order::{Claim, Order, Taken};
@@ -103,6 +105,8 @@ struct View {
     open: usize,
     oldest: Option<Duration>,
     available: bool,
+    /// When others may take this gateway for dead and give up its holds (monotonic), unless something is heard of it before.
+    lapses: Option<Duration>,
     /// For what the ledger is not to be relied on.
     warnings: Arc<Vec<String>>,
 }
@@ -114,6 +118,7 @@ impl View {
             open: accounts.open_count(),
             oldest: accounts.oldest(),
             available,
+            lapses: None,
             warnings: Arc::default(),
         }
     }
@@ -274,6 +279,12 @@ impl Ledger {
     /// Whether the file could be written when it last was to be.
     pub fn is_available(&self) -> bool {
         self.view.load().available
+    }
+
+    /// Whether what this gateway holds is still its own for certain: whoever has not been heard of for so long that others may have given it up must
+    /// not send any more.
+    pub fn keeps_holds(&self) -> bool {
+        self.view.load().lapses.is_none_or(|lapses| self.clock.elapsed() < lapses)
     }
 
     /// For what the ledger is not to be relied on, as those who run the gateway should know.

@@ -90,6 +90,8 @@ pub(super) struct Shared {
     /// What was done and is not told yet.
     untold: Written,
     next_beat: Instant,
+    /// When the lease is over, by this gateway's clock (monotonic) and no later than by the server's.
+    lapses: Option<Duration>,
     /// Whether the copy lacks something that is in the log.
     is_behind: bool,
     /// After a failure: when to try again, and what it was.
@@ -128,6 +130,7 @@ impl Shared {
             orphans: Vec::new(),
             untold: Written::default(),
             next_beat: Instant::now(),
+            lapses: None,
             is_behind: false,
             paused: None,
             warnings: Arc::default(),
@@ -167,11 +170,12 @@ impl Shared {
     async fn deliver(&mut self, batch: &Batch) -> Result<(), OpenFailure> {
         for _ in 0..TRIES {
             self.take_part().await?;
-            let asked = self.stop.asked();
+            let (asked, began) = (self.stop.asked(), self.clock.elapsed());
             let draft = self.draft(batch).await?;
             let Some((draft, answer)) = self.said(draft).await? else { continue };
             let outcome = draft.read(answer)?;
             self.abandoned.clear();
+            self.lapses = Some(began + self.server.lease());
             self.recorded = outcome.stop.clone();
             self.stop.settle(&outcome.stop, asked);
             self.take_over(outcome);
@@ -344,6 +348,7 @@ impl Keeper for Shared {
             open: self.open.len(),
             oldest: self.open.values().next().map(|own| own.hold.since),
             available,
+            lapses: self.lapses,
             warnings: Arc::clone(&self.warnings),
         }
     }
