@@ -130,16 +130,18 @@ mod tests {
 
     fn after(told: &[Calls]) -> Calls {
         let calls = PaidCalls::new(10);
-        told.iter().for_each(|told| calls.learn(key(), *told));
+        for told in told {
+            calls.learn(key(), *told);
+        }
         calls.of(&key())
     }
 
     #[test]
     fn what_is_told_twice_or_late_changes_nothing() {
-        let (first, lost, last) = (Calls::paid(call(1, 10)), Calls::unknown(call(2, 20)), Calls::paid(call(3, 30)));
-        assert_eq!(after(&[first, lost]), Calls { paid: Some(call(1, 10)), unknown: Some(call(2, 20)) });
-        for order in [[first, lost, last], [last, lost, first], [lost, last, first], [last, first, lost]] {
-            assert_eq!(after(&order), last, "{order:?}");
+        let (first, unclear, newest) = (Calls::paid(call(1, 10)), Calls::unknown(call(2, 20)), Calls::paid(call(3, 30)));
+        assert_eq!(after(&[first, unclear]), Calls { paid: Some(call(1, 10)), unknown: Some(call(2, 20)) });
+        for order in [[first, unclear, newest], [newest, unclear, first], [unclear, newest, first], [newest, first, unclear]] {
+            assert_eq!(after(&order), newest, "{order:?}");
         }
         assert_eq!(after(&[Calls::paid(own(1, 10)), Calls::paid(call(1, 11))]), Calls::paid(own(1, 10)), "its own time is exact");
     }

@@ -186,7 +186,9 @@ impl Gateway {
             Err(Unheld::Denied(denied)) => return Ok(Sale::whole(asks.len(), Billing::NotSent, "it was refused", End::Denied(denied))),
             Err(Unheld::Busy(ending)) => return Err(Elsewhere::Busy(ending)),
             Err(Unheld::Later(told)) => {
-                told.iter().filter_map(|told| Some((asks.get(told.charge)?, told))).for_each(|(ask, told)| self.learn_calls(ask.key, told));
+                for (ask, told) in told.iter().filter_map(|told| Some((asks.get(told.charge)?, told))) {
+                    self.learn_calls(ask.key, told);
+                }
                 return Err(Elsewhere::Learnt);
             }
         };

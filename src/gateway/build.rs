@@ -27,6 +27,7 @@ use crate::shared::{NoRedis, Redis};
 use crate::spend::{End, Event, Ledger, Observe, OpenError, Past, Posted, THRESHOLDS};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::Labels;
+use crate::telnyx::EnterpriseId;
 use crate::upstream::{Client, Standing};
 use crate::wire::room::Room;
 
@@ -63,16 +64,14 @@ impl Gateway {
         let metrics = Metrics::new(&labels(config));
         metrics.config_reload_success.set(1);
         let evictions = metrics.cache_evictions.clone();
-        let rated = config.caller.iter().filter_map(|caller| Some((Arc::from(caller.name.as_str()), caller.fresh_rate?)));
         let (policy, caches) = (config.policy(), config.caches());
         let policies: HashMap<_, _> = caches.iter().map(|(id, cache)| (*id, config.policy_with(cache))).collect();
-        let longest = policies.values().map(Policy::memory).fold(policy.memory(), Duration::max);
+        let longest = memory(&policy, &policies);
         // Under forwarded credentials the ledger does not know whose part of the cache a call was for.
         let memory = match config.auth.mode {
             Mode::Forward => Duration::ZERO,
             Mode::Keys | Mode::Open => longest,
         };
-        let limits = Limits::new(config.fresh.rate, rated, clock);
         let (calls, pending, monitoring) = (PaidCalls::new(config.fresh.remembered_numbers), Pending::default(), Monitoring::default());
         let effect = policy.unknown_window.max(LEAST_EFFECT).max(config.upstream.timeout.0 + AFTER_TIMEOUT);
         let recall =
@@ -83,30 +82,10 @@ impl Gateway {
         let cache = Cache::new(&config.cache, caches, Arc::new(move |why: Eviction| evictions.with_label_values(&[why.as_str()]).inc()));
         // After the ledger, which knows what was bought since the snapshot.
         let snapshots = Snapshots::restored(config, &cache, &calls, clock, &metrics);
-        let rules = Rules {
-            policy,
-            policies,
-            memory: longest,
-            effect,
-            wait_timeout: config.cache.wait_timeout.0,
-            max_waiters: config.cache.max_waiters,
-            prices: config.prices,
-            keys,
-            default_enterprise: config.upstream.default_enterprise,
-            enterprise_names: config.enterprise.iter().filter_map(|enterprise| Some((enterprise.id, enterprise.name.clone()?))).collect(),
-            max_header_size: config.server.max_header_size.0,
-            max_body_size: config.server.max_body_size.0,
-            body_timeout: config.server.body_timeout.0,
-            budget_status: config.fresh.budget_status.into(),
-            routes: config.route.clone(),
-            stall_timeout: config.upstream.timeout.0,
-            sync: sync::Plan::of(config, clock),
-            log_full_numbers: config.telemetry.log_full_numbers,
-        };
         Ok(Self(Arc::new(Shared {
             callers: auth.names().iter().map(|name| metrics.requests.caller(name)).collect(),
             auth,
-            limits: if redis.is_some() { limits.shared() } else { limits },
+            limits: limits(config, clock),
             cache,
             lists: Lists::new(&config.cache),
             calls,
@@ -115,7 +94,7 @@ impl Gateway {
             upstream: Client::new(&config.upstream, clock).map_err(BuildError::Certificates)?,
             metrics,
             clock: clock.clone(),
-            rules,
+            rules: rules(config, clock, keys, policies, effect),
             looks: Flights::default(),
             failed_looks: FailedLooks::new(config.cache.error_ttl.0),
             purchases: Flights::default(),
@@ -172,6 +151,43 @@ impl Gateway {
         metrics.cache_bytes.set(whole(bytes));
         metrics.render()
     }
+}
+
+/// The operator's choices. `effect`: how long a call may still take effect.
+fn rules(config: &Config, clock: &Clock, keys: Keys, policies: HashMap<EnterpriseId, Policy>, effect: Duration) -> Rules {
+    let policy = config.policy();
+    Rules {
+        policy,
+        memory: memory(&policy, &policies),
+        policies,
+        effect,
+        wait_timeout: config.cache.wait_timeout.0,
+        max_waiters: config.cache.max_waiters,
+        prices: config.prices,
+        keys,
+        default_enterprise: config.upstream.default_enterprise,
+        enterprise_names: config.enterprise.iter().filter_map(|enterprise| Some((enterprise.id, enterprise.name.clone()?))).collect(),
+        max_header_size: config.server.max_header_size.0,
+        max_body_size: config.server.max_body_size.0,
+        body_timeout: config.server.body_timeout.0,
+        budget_status: config.fresh.budget_status.into(),
+        routes: config.route.clone(),
+        stall_timeout: config.upstream.timeout.0,
+        sync: sync::Plan::of(config, clock),
+        log_full_numbers: config.telemetry.log_full_numbers,
+    }
+}
+
+/// The limits on billable calls, of this gateway or of all that share the ledger.
+fn limits(config: &Config, clock: &Clock) -> Limits {
+    let rated = config.caller.iter().filter_map(|caller| Some((Arc::from(caller.name.as_str()), caller.fresh_rate?)));
+    let limits = Limits::new(config.fresh.rate, rated, clock);
+    if config.shared.redis_url.is_some() { limits.shared() } else { limits }
+}
+
+/// How long the policies need calls to be remembered.
+fn memory(policy: &Policy, policies: &HashMap<EnterpriseId, Policy>) -> Duration {
+    policies.values().map(Policy::memory).fold(policy.memory(), Duration::max)
 }
 
 /// A ledger of its own, or the one that gateways share.

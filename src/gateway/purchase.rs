@@ -86,7 +86,9 @@ impl Gateway {
                     }
                 }
                 Err(Unheld::Later(told)) => {
-                    told.iter().for_each(|told| self.learn_calls(ask.key, told));
+                    for told in &told {
+                        self.learn_calls(ask.key, told);
+                    }
                     return None;
                 }
             }

@@ -1,5 +1,7 @@
 //! Several gateways on one Redis, each a process of its own: one wallet, whatever dies.
 
+mod claims;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -23,6 +25,8 @@ struct Place {
     upstream: Upstream,
     address: SocketAddr,
     upstream_timeout: &'static str,
+    /// What gateways let through together.
+    rate: &'static str,
     redis: RedisServer,
     directory: TempDir,
 }
@@ -38,19 +42,20 @@ impl Place {
             docs.lines().find_map(|line| line.strip_prefix("user gateway ")).expect("a line for the user").replace(">password", ">none");
         redis.tell::<()>(&["ACL", "SETUSER", "gateway"].into_iter().chain(user.split(' ')).collect::<Vec<_>>());
         redis.tell::<()>(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
-        Self { upstream, address, upstream_timeout: "60s", redis, directory }
+        Self { upstream, address, upstream_timeout: "60s", rate: "1000000/s", redis, directory }
     }
 
     /// The configuration of the `n`th gateway.
     fn config(&self, n: usize, limit: &str, more: &str) -> PathBuf {
         let config = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n[admin]\nlisten = \"127.0.0.1:0\"\n[auth]\nmode = \"open\"\nallow = [\"fresh\"]\n\
+            "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n[admin]\nlisten = \"127.0.0.1:0\"\n[auth]\nmode = \"open\"\nallow = [\"fresh\", \"refresh\", \"enable\"]\n\
              [upstream]\nbase_url = \"http://{}/v2\"\napi_key = \"upstream-key\"\ndefault_enterprise = \"{ENTERPRISE}\"\nrate = \"1000000/s\"\ntimeout = \"{}\"\nbreaker_failures = 1000000\n\
-             [fresh]\nrate = \"1000000/s\"\n[ledger]\npath = \"{}\"\n\
+             [fresh]\nrate = \"{}\"\n[ledger]\npath = \"{}\"\n\
              [[budget]]\nname = \"all\"\nlimit = \"{limit}\"\nwindow = \"month\"\n\
              [shared]\nredis_url = \"{}\"\nlease = \"3s\"\n{more}\n",
             self.address,
             self.upstream_timeout,
+            self.rate,
             text(&self.copy(n)),
             self.redis.url_of("gateway"),
         );

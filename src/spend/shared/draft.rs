@@ -10,9 +10,9 @@ use super::super::accounts::{Account, Balance, OpenHold, Standing, THRESHOLDS};
 use super::super::keeper::{Batch, Crossed, MOST_OVERRIDES, Written};
 use super::super::writer::Request;
 use super::super::{Claim, End, Finding, HoldId, HoldRefused, KillSwitch, NotHeld, OpenFailure, Order, Override, OverrideRefused, Posted};
+use super::claim::{AskedRate, Later};
 use super::wire::{
-    Answer, AskedAccount, AskedCorrection, AskedEnd, AskedRate, Commit, Decided, Granted, HeldCharge, Later, Need, Switch, Wanted, Wish,
-    hold_id, micros, usd,
+    Answer, AskedAccount, AskedCorrection, AskedEnd, Commit, Decided, Granted, HeldCharge, Need, Switch, Wanted, Wish, hold_id, micros, usd,
 };
 use crate::policy::budget::{Budget, Charge, Interval};
 use crate::policy::claim::Known;

@@ -9,9 +9,11 @@
 //! What the server remembers is held against what this gateway saw there before. A server that is empty, or behind, stops all
 //! billable work until an operator acknowledges the loss.
 
+mod claim;
 mod copy;
 mod draft;
 mod server;
+mod setup;
 mod terms;
 mod wire;
 
@@ -28,16 +30,14 @@ use uuid::Uuid;
 use self::copy::Copy;
 use self::draft::{Besides, Desk, Draft, Open, Outcome};
 use self::server::{Act, Server};
+pub(super) use self::setup::Setup;
 use self::wire::{Acknowledge, Acknowledged, Answer, HeldCharge, Join, Joined, Leave, Left, OpenId, micros};
 use super::accounts::{Account, Standing};
-use super::disk::Place;
 use super::keeper::{Batch, Calendar, Keeper, Written};
 use super::stop::Stop;
 use super::{HoldId, KillSwitch, OpenFailure, View, remembered_since, store};
 use crate::clock::Clock;
 use crate::policy::budget::Budget;
-use crate::policy::pricing::PriceList;
-use crate::shared::Redis;
 
 /// The version of what is kept in Redis, and the oldest version of a gateway that goes with it.
 const SCHEMA: u32 = 1;
@@ -51,20 +51,6 @@ const BEAT: Duration = Duration::from_secs(1);
 
 /// A batch that lost its lease on the way is asked for again, and hardly loses it twice.
 const TRIES: usize = 3;
-
-/// What a shared ledger is made of.
-pub(super) struct Setup {
-    pub(super) redis: Redis,
-    /// Where the copy of the log is.
-    pub(super) place: Place,
-    pub(super) budgets: Vec<Budget>,
-    pub(super) prices: PriceList,
-    pub(super) stop: Arc<Stop>,
-    pub(super) retention: Duration,
-    /// How long calls are remembered: charges that ended before are of no interest any more at the start.
-    pub(super) memory: Duration,
-    pub(super) clock: Clock,
-}
 
 /// A shared ledger.
 pub(super) struct Shared {

@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::super::accounts::OpenHold;
-use super::super::{Claim, HoldId, KillSwitch, Override, Past, Taken, Told};
+use super::super::{Claim, HoldId, KillSwitch, Override};
+use super::claim::{AskedRate, Later, UsedUp};
 use crate::policy::budget::Charge;
 use crate::policy::money::Usd;
 
@@ -140,15 +141,6 @@ pub(super) struct Wish {
     pub(super) rates: Vec<AskedRate>,
 }
 
-/// Some of a rate: so many calls, one in each interval, and so many at once.
-#[derive(Debug, Serialize)]
-pub(super) struct AskedRate {
-    pub(super) name: String,
-    pub(super) interval_ns: String,
-    pub(super) burst: u32,
-    pub(super) calls: u32,
-}
-
 /// What all charges of a wish need of one account.
 #[derive(Debug, Serialize)]
 pub(super) struct Need {
@@ -249,29 +241,6 @@ pub(super) struct Decided {
     pub(super) ids: Option<Vec<String>>,
 }
 
-/// What is known of the last calls for what a charge claims.
-#[derive(Debug, Deserialize)]
-pub(super) struct Later {
-    charge: usize,
-    paid: Option<Call>,
-    unknown: Option<Call>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Call {
-    id: String,
-    ago_ms: String,
-    price: String,
-    variant: Option<String>,
-}
-
-/// A rate that has not enough left.
-#[derive(Debug, Deserialize)]
-pub(super) struct UsedUp {
-    pub(super) rate: usize,
-    wait_us: String,
-}
-
 #[derive(Debug, Deserialize)]
 pub(super) struct Consulted {
     pub(super) account: usize,
@@ -356,34 +325,6 @@ impl HeldCharge {
             (Arc::from(self.caller.as_str()), self.enterprise.parse().ok()?, self.operation.parse().ok()?);
         let charge = Charge { request_id: self.request_id.clone(), caller, enterprise, number, operation, price: usd(&self.price)? };
         Some(OpenHold { charge, held_at: instant(&self.at)?, since: Duration::ZERO })
-    }
-}
-
-impl AskedRate {
-    pub(super) fn of(taken: &Taken) -> Self {
-        let Taken { name, rate, calls } = taken;
-        let interval_ns = (rate.per.length() / rate.count.get()).as_nanos().to_string();
-        Self { name: name.clone(), interval_ns, burst: rate.count.get(), calls: calls.get() }
-    }
-}
-
-impl UsedUp {
-    pub(super) fn wait(&self) -> Option<Duration> {
-        self.wait_us.parse().ok().map(Duration::from_micros)
-    }
-}
-
-impl Later {
-    pub(super) fn read(&self) -> Option<Told> {
-        let read = |call: &Option<Call>| call.as_ref().map(Call::read).map_or(Some(None), |past| past.map(Some));
-        Some(Told { charge: self.charge, paid: read(&self.paid)?, unknown: read(&self.unknown)? })
-    }
-}
-
-impl Call {
-    fn read(&self) -> Option<Past> {
-        let ago = Duration::from_millis(self.ago_ms.parse().ok()?);
-        Some(Past { hold: hold_id(&self.id)?, ago, price: usd(&self.price)?, variant: self.variant.clone() })
     }
 }
 

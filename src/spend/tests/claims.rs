@@ -85,10 +85,10 @@ async fn a_call_of_unknown_outcome_is_known_to_all_until_it_is_clear() {
     assert_eq!(told(one(&other, both).await), (Some(again_id), None), "it was billed after all");
     let next = one(&other, paid(again_id)).await.expect("it knows");
     next.assume("timed out").await.expect("written");
-    let last = one(&other, Known { paid: Some(again_id), unknown: Some(HoldId(i64::MAX)) }).await.expect("nobody knows more");
-    let last_id = last.id();
-    last.settle("200").await.expect("written");
-    assert_eq!(told(one(&other, Known::default()).await), (Some(last_id), None), "a later call that was billed settles it");
+    let settled = one(&other, Known { paid: Some(again_id), unknown: Some(HoldId(i64::MAX)) }).await.expect("nobody knows more");
+    let settled_id = settled.id();
+    settled.settle("200").await.expect("written");
+    assert_eq!(told(one(&other, Known::default()).await), (Some(settled_id), None), "a later call that was billed settles it");
 }
 
 #[tokio::test(flavor = "multi_thread")]
