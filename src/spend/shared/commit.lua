@@ -3,7 +3,11 @@
 local before = call('GET', key('reply', request.replica))
 if before and not request.is_beat then
   before = cjson.decode(before)
-  if before.seq == request.seq then return before.reply end
+  if before.seq == request.seq then
+    -- Something is written, so that WAIT on a new connection waits for what came before it too.
+    call('EXPIRE', key('reply', request.replica), 3600)
+    return before.reply
+  end
   if tonumber(before.seq) > tonumber(request.seq) then return cjson.encode({fenced = true}) end
 end
 local lost = loss()
@@ -24,8 +28,9 @@ for _, text in ipairs(call('LRANGE', key('overrides'), 0, -1)) do
   table.insert(overrides, cjson.decode(text))
 end
 
+local last
 local function record(...)
-  call('XADD', key('log'), '*', 'k', ...)
+  last = call('XADD', key('log'), '*', 'k', ...)
 end
 
 -- Where a charge is counted: by its quarter of an hour, of which every zone's windows are made.
@@ -104,6 +109,7 @@ local function correct(id, is_billed, why, indexes)
   call('DEL', key('assumed', id))
   local charge = cjson.decode(assumed)
   local amount = is_billed and 0 or -tonumber(charge.price)
+  if not is_billed then call('SET', key('unbilled', id), charge.owner, 'EX', CORRECTABLE) end
   move(charge, indexes, amount, 0)
   record('corrected', 'i', id, 't', request.now, 'a', whole(amount), 'w', why)
   return charge
@@ -122,7 +128,10 @@ local function finish(ending)
   local id, owner = ending.id, ending.charge.owner
   local found = of_owner(call('HGET', key('holds'), id), owner)
   local assumed = not found and of_owner(call('GET', key('assumed', id)), owner)
-  if not found and not assumed and ending.former then
+  -- Billed after all, which the gateway that corrected what was assumed could not know: its call came too late.
+  local is_late = not found and not assumed and ending.kind == 'settled' and call('GET', key('unbilled', id)) == owner
+  if is_late then call('DEL', key('unbilled', id)) end
+  if not found and not assumed and (ending.former or is_late) then
     id = hold(ending.charge, ending.accounts)
     found = call('HGET', key('holds'), id)
   end
@@ -224,6 +233,7 @@ for _, account in ipairs(accounts) do
   call('EXPIRE', account.key, KEPT)
   table.insert(reply.standings, {posted = whole(account.posted), held = whole(account.held), threshold = account.threshold})
 end
+reply.last = last
 reply.overrides = overrides
 reply.stop = stop and cjson.decode(stop) or nil
 -- Open holds of the dead, for whoever asks first to give up.

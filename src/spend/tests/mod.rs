@@ -18,14 +18,18 @@ macro_rules! both {
 
 mod bills;
 mod books;
+#[path = "../../../tests/it/harness/chaos.rs"]
+mod chaos;
 mod control;
 mod enterprises;
+mod faults;
 mod file;
 mod model;
 mod replicas;
 #[path = "../../../tests/it/harness/redis.rs"]
 mod server;
 mod servers;
+mod tls;
 
 use std::future::ready;
 use std::path::Path;
