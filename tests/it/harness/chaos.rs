@@ -39,8 +39,6 @@ pub(crate) struct Chaos {
 
 struct Shared {
     weather: watch::Sender<Weather>,
-    /// The socket of the server.
-    server: Mutex<PathBuf>,
     trap: Mutex<Option<(String, Moment)>>,
 }
 
@@ -49,30 +47,19 @@ impl Chaos {
     pub(crate) async fn before(socket: &Path) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
-        let (weather, server) = (watch::Sender::new(Weather::Fair), Mutex::new(socket.to_owned()));
-        let shared = Arc::new(Shared { weather, server, trap: Mutex::default() });
-        let passing = Arc::clone(&shared);
+        let shared = Arc::new(Shared { weather: watch::Sender::new(Weather::Fair), trap: Mutex::default() });
+        let (passing, socket) = (Arc::clone(&shared), socket.to_owned());
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(pass(client, Arc::clone(&passing)));
+                tokio::spawn(pass(client, socket.clone(), Arc::clone(&passing)));
             }
         });
         Self { address, shared }
     }
 
-    /// Where clients find it.
-    pub(crate) fn url(&self) -> String {
-        format!("redis://{}", self.address)
-    }
-
     /// Changes the weather, for connections that stand too.
     pub(crate) fn set(&self, weather: Weather) {
         self.shared.weather.send_replace(weather);
-    }
-
-    /// Leads new connections to another server.
-    pub(crate) fn lead_to(&self, socket: &Path) {
-        *self.shared.server.lock().expect("unpoisoned") = socket.to_owned();
     }
 
     /// Cuts all connections at the next request that holds this text, and lets none through until the weather is changed.
@@ -110,8 +97,7 @@ impl Shared {
     }
 }
 
-async fn pass(client: TcpStream, shared: Arc<Shared>) {
-    let socket = shared.server.lock().expect("unpoisoned").clone();
+async fn pass(client: TcpStream, socket: PathBuf, shared: Arc<Shared>) {
     let Ok(server) = UnixStream::connect(socket).await else { return };
     let mut cut = shared.weather.subscribe();
     let (mut requests, mut answers) = client.into_split();
