@@ -62,6 +62,11 @@ impl Batch {
             && self.grants.is_empty()
             && self.requests.is_empty()
     }
+
+    /// How many charges it is about.
+    pub(super) fn charges(&self) -> usize {
+        self.ends.len() + self.corrections.len() + self.requests.iter().map(|request| request.order.charges.len()).sum::<usize>()
+    }
 }
 
 /// What was done; answers stand in the order of their commands.

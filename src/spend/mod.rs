@@ -95,8 +95,8 @@ pub struct Ledger {
     /// The place in the queue that is kept for [`Ledger::close`].
     closing: Arc<Mutex<Option<OwnedPermit<Command>>>>,
     clock: Clock,
-    /// Whether holds are refused at once while the ledger is known to be away.
-    fails_fast: bool,
+    /// For a ledger that others keep: how long a hold may take. Holds are refused at once while it is known to be away.
+    answers_within: Option<Duration>,
 }
 
 /// What the writer last committed, for everyone to see.
@@ -136,7 +136,7 @@ impl Ledger {
         let since = remembered_since(&clock, memory);
         let stop = Arc::<Stop>::default();
         let keeper = Embedded::new(Disk::new(place.clone()), budgets, Arc::clone(&stop), config.retention.0, since, clock.clone());
-        Self::serve(keeper, place, stop, clock, observe, false)
+        Self::serve(keeper, place, stop, clock, observe, None)
     }
 
     /// The same for a ledger that gateways share: joins those that run already. They have to have the same prices, and the same budgets but for
@@ -149,11 +149,11 @@ impl Ledger {
         clock: Clock,
         observe: Observe,
     ) -> Result<Self, OpenError> {
-        let (place, stop) = (Place::new(&config.path), Arc::<Stop>::default());
+        let (place, stop, limit) = (Place::new(&config.path), Arc::<Stop>::default(), redis.config().timeout.0);
         let (retention, clock_of_keeper) = (config.retention.0, clock.clone());
         let setup =
             Setup { redis, place: place.clone(), budgets, prices, stop: Arc::clone(&stop), retention, memory, clock: clock_of_keeper };
-        let served = Self::serve(Shared::new(setup), place, stop, clock, observe, true);
+        let served = Self::serve(Shared::new(setup), place, stop, clock, observe, Some(limit));
         served.map_err(|why| OpenError { path: config.path.clone(), why })
     }
 
@@ -164,7 +164,7 @@ impl Ledger {
         stop: Arc<Stop>,
         clock: Clock,
         observe: Observe,
-        fails_fast: bool,
+        answers_within: Option<Duration>,
     ) -> Result<Self, OpenFailure> {
         let mut writer = Writer::new(keeper, observe);
         let view = writer.view();
@@ -188,7 +188,7 @@ impl Ledger {
         };
         thread::Builder::new().name("ledger".to_owned()).spawn(run).map_err(OpenFailure::Writer)?;
         is_open.recv().unwrap_or_else(|_| Err(OpenFailure::Writer(io::ErrorKind::BrokenPipe.into())))?;
-        Ok(Self { queue, view, stop, place, closing, clock, fails_fast })
+        Ok(Self { queue, view, stop, place, closing, clock, answers_within })
     }
 
     /// Holds a charge's price in every budget that applies, or in none. Returns when that is durable.
@@ -197,7 +197,8 @@ impl Ledger {
         holds.pop().ok_or(HoldRefused::Unavailable)
     }
 
-    /// Holds the prices of charges that are made together, all or none of them. There is a hold for each, in their order.
+    /// Holds the prices of charges that are made together, all or none of them. There is a hold for each, in their order. A shared ledger
+    /// that does not answer in time refuses them.
     pub async fn hold_all(&self, charges: Vec<Charge>) -> Result<Vec<Hold>, HoldRefused> {
         match self.take(charges.into()).await {
             Ok(holds) => Ok(holds),
@@ -208,15 +209,21 @@ impl Ledger {
 
     /// The same on the conditions of an order. A ledger that is not shared has none.
     pub async fn take(&self, order: Order) -> Result<Vec<Hold>, NotHeld> {
-        if self.fails_fast && !self.is_available() {
+        if self.answers_within.is_some() && !self.is_available() {
             return Err(Unavailable.into());
         }
+        let limit = self.answers_within.map(|limit| shared::allowed(limit, order.charges.len()));
         let seats = order.charges.iter().map(|_| self.queue.clone().try_reserve_owned());
         let seats = seats.collect::<Result<_, _>>().map_err(|_| Unavailable)?;
         let (answer, answered) = oneshot::channel();
         self.queue.try_send(Command::Hold(Request { order, seats, answer })).map_err(|_| Unavailable)?;
-        let holds = writer::answered(answered, &self.queue).await??;
-        Ok(holds.into_iter().map(Hold::claim).collect())
+        let answered = writer::answered(answered, &self.queue);
+        let holds = match limit {
+            None => answered.await,
+            // A server that is slow: an answer that comes later releases what was held.
+            Some(limit) => tokio::time::timeout(limit, answered).await.unwrap_or(Err(Unavailable)),
+        };
+        Ok(holds??.into_iter().map(Hold::claim).collect())
     }
 
     /// What [`Ledger::hold_all`] would say, from memory alone: a window that has just begun is taken for unspent. Waits for nothing,

@@ -3,7 +3,11 @@
 local before = call('GET', key('reply', request.replica))
 if before and not request.is_beat then
   before = cjson.decode(before)
-  if before.seq == request.seq then return before.reply end
+  if before.seq == request.seq then
+    -- Something is written, so that WAIT on a new connection waits for what came before it too.
+    call('EXPIRE', key('reply', request.replica), 3600)
+    return before.reply
+  end
   if tonumber(before.seq) > tonumber(request.seq) then return cjson.encode({fenced = true}) end
 end
 local lost = loss()
@@ -24,8 +28,9 @@ for _, text in ipairs(call('LRANGE', key('overrides'), 0, -1)) do
   table.insert(overrides, cjson.decode(text))
 end
 
+local last
 local function record(...)
-  call('XADD', key('log'), '*', 'k', ...)
+  last = call('XADD', key('log'), '*', 'k', ...)
 end
 
 -- Where a charge is counted: by its quarter of an hour, of which every zone's windows are made.
@@ -37,22 +42,34 @@ local function covers(account, operation, enterprise, caller)
     and (not account.caller or account.caller == caller)
 end
 
--- Adds up the cells of a window.
-local function folded(account)
-  local posted, held = 0, 0
-  local first, last = math.floor(tonumber(account.start) / QUARTER), math.floor((tonumber(account['end']) - 1) / QUARTER)
+-- Adds up the cells of these accounts' windows, which are read once for all. No charge is later than clocks may be apart, and a day.
+local function fold(missing)
+  local latest = math.floor((server_ms + tonumber(request.skew_ms) + 24 * 3600 * 1000) * 1000 / QUARTER)
+  local first, last = latest + 1, 0
+  for _, account in ipairs(missing) do
+    account.posted, account.held = 0, 0
+    account.first = math.floor(tonumber(account.start) / QUARTER)
+    account.last = math.min(math.floor((tonumber(account['end']) - 1) / QUARTER), latest)
+    first, last = math.min(first, account.first), math.max(last, account.last)
+  end
   for quarter = first, last do
     local cell = call('HGETALL', key('cell', whole(quarter)))
     for i = 1, #cell, 2 do
       local kind, operation, enterprise, caller = string.match(cell[i], '^([^|]*)|([^|]*)|([^|]*)|(.*)$')
-      if covers(account, operation, enterprise, caller) then
-        if kind == 'p' then posted = posted + tonumber(cell[i + 1]) else held = held + tonumber(cell[i + 1]) end
+      local sum = kind == 'p' and 'posted' or 'held'
+      for _, account in ipairs(missing) do
+        if account.first <= quarter and quarter <= account.last and covers(account, operation, enterprise, caller) then
+          account[sum] = account[sum] + tonumber(cell[i + 1])
+        end
       end
     end
   end
-  return posted, held
+  for _, account in ipairs(missing) do
+    call('HSET', account.key, 'posted', whole(account.posted), 'held', whole(account.held))
+  end
 end
 
+local missing = {}
 for _, account in ipairs(accounts) do
   account.key = key('account', edition, account.window)
   account.threshold_key = key('threshold', account.window)
@@ -60,11 +77,11 @@ for _, account in ipairs(accounts) do
   if found[1] then
     account.posted, account.held = tonumber(found[1]), tonumber(found[2])
   else
-    account.posted, account.held = folded(account)
-    call('HSET', account.key, 'posted', whole(account.posted), 'held', whole(account.held))
+    table.insert(missing, account)
   end
   account.threshold = tonumber(call('GET', account.threshold_key) or '0')
 end
+if #missing > 0 then fold(missing) end
 
 local function limit(account)
   local sum = tonumber(account.limit)
@@ -145,6 +162,7 @@ local function correct(id, is_billed, why, indexes)
   call('DEL', key('assumed', id))
   local charge = cjson.decode(assumed)
   local amount = is_billed and 0 or -tonumber(charge.price)
+  if not is_billed then call('SET', key('unbilled', id), charge.owner, 'EX', CORRECTABLE) end
   move(charge, indexes, amount, 0)
   remember(charge, id, is_billed and 'settled' or 'released')
   record('corrected', 'i', id, 't', request.now, 'a', whole(amount), 'w', why, of_subject(charge))
@@ -164,7 +182,10 @@ local function finish(ending)
   local id, owner = ending.id, ending.charge.owner
   local found = of_owner(call('HGET', key('holds'), id), owner)
   local assumed = not found and of_owner(call('GET', key('assumed', id)), owner)
-  if not found and not assumed and ending.former then
+  -- Billed after all, which the gateway that corrected what was assumed could not know: its call came too late.
+  local is_late = not found and not assumed and ending.kind == 'settled' and call('GET', key('unbilled', id)) == owner
+  if is_late then call('DEL', key('unbilled', id)) end
+  if not found and not assumed and (ending.former or is_late) then
     id = hold(ending.charge, ending.accounts)
     found = call('HGET', key('holds'), id)
   end
@@ -309,6 +330,7 @@ for _, account in ipairs(accounts) do
   call('EXPIRE', account.key, KEPT)
   table.insert(reply.standings, {posted = whole(account.posted), held = whole(account.held), threshold = account.threshold})
 end
+reply.last = last
 reply.overrides = overrides
 reply.stop = stop and cjson.decode(stop) or nil
 -- Open holds of the dead, for whoever asks first to give up.

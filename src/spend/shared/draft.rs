@@ -68,7 +68,7 @@ pub(super) struct Draft {
     pub(super) text: String,
     pub(super) is_beat: bool,
     /// How many charges it moves.
-    pub(super) charges: u32,
+    pub(super) charges: usize,
     /// Every budget in its window at that moment, then others that are concerned.
     accounts: Vec<(Arc<Budget>, Interval)>,
     current: usize,
@@ -136,8 +136,7 @@ impl Draft {
             draft.requests.push((request.order.clone(), wish.is_some().then_some(holds.len())));
             holds.extend(wish);
         }
-        let moved = ends.len() + corrections.len() + batch.requests.iter().map(|request| request.order.charges.len()).sum::<usize>();
-        draft.charges = u32::try_from(moved).unwrap_or(u32::MAX);
+        draft.charges = batch.charges() + besides.abandoned.len() + besides.orphans.len();
         let asked = Commit {
             replica: desk.replica.to_owned(),
             seq: desk.seq.to_string(),

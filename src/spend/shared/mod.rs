@@ -12,6 +12,7 @@
 mod claim;
 mod copy;
 mod draft;
+mod loss;
 mod server;
 mod setup;
 mod terms;
@@ -29,9 +30,10 @@ use uuid::Uuid;
 
 use self::copy::Copy;
 use self::draft::{Besides, Desk, Draft, Open, Outcome};
+pub(super) use self::server::allowed;
 use self::server::{Act, Server};
 pub(super) use self::setup::Setup;
-use self::wire::{Acknowledge, Acknowledged, Answer, HeldCharge, Join, Joined, Leave, Left, OpenId, micros};
+use self::wire::{Answer, HeldCharge, Join, Joined, Leave, Left, OpenId};
 use super::accounts::{Account, Standing};
 use super::keeper::{Batch, Calendar, Keeper, Written};
 use super::stop::Stop;
@@ -67,6 +69,8 @@ pub(super) struct Shared {
     /// As whom it takes part; none, before it joined.
     replica: Option<String>,
     seq: u64,
+    /// As whom it asked to take part, while nobody knows whether it does.
+    joining: Option<String>,
     /// A batch of which nobody knows whether it was carried out.
     pending: Option<Draft>,
     accounts: Vec<Account>,
@@ -109,6 +113,7 @@ impl Shared {
             retention,
             memory,
             replica: None,
+            joining: None,
             seq: 0,
             pending: None,
             open: Open::new(),
@@ -146,14 +151,20 @@ impl Shared {
     async fn deliver_pending(&mut self) -> Result<(), OpenFailure> {
         self.take_part().await?;
         let Some(draft) = self.pending.take() else { return Ok(()) };
+        self.server.begin(draft.charges);
         let Some((draft, answer)) = self.said(draft).await? else { return Ok(()) };
         let outcome = draft.read(answer)?;
+        if outcome.stop.on {
+            // One that somebody lifted since is not to be recorded again.
+            self.recorded = outcome.stop.clone();
+        }
         self.abandoned.extend(outcome.held.iter().map(|(id, _)| *id));
         self.take_over(outcome);
         Ok(())
     }
 
     async fn deliver(&mut self, batch: &Batch) -> Result<(), OpenFailure> {
+        self.server.begin(batch.charges() + self.abandoned.len() + self.orphans.len());
         for _ in 0..TRIES {
             self.take_part().await?;
             let (asked, began) = (self.stop.asked(), self.clock.elapsed());
@@ -188,7 +199,7 @@ impl Shared {
             open: &self.open,
             replica: self.replica.as_deref().unwrap_or_default(),
             generation: &self.copy.generation,
-            seen: &self.copy.seen,
+            seen: self.copy.known(),
             seq: self.seq,
             now: store::recorded(self.clock.now()),
             elapsed: self.clock.elapsed(),
@@ -202,13 +213,16 @@ impl Shared {
     /// Asks for a batch. Nothing, if this gateway has to join anew first; then nothing was done.
     async fn said(&mut self, draft: Draft) -> Result<Option<(Draft, Answer)>, OpenFailure> {
         let draft = self.pending.insert(draft);
-        let answer: Answer = self.server.run_as_written(Act::Commit, &draft.text, draft.charges).await?;
+        let answer: Answer = self.server.run_as_written(Act::Commit, &draft.text).await?;
         if !draft.is_beat {
             self.server.wait_for_replicas().await?;
         }
         let Some(draft) = self.pending.take() else { return Ok(None) };
         if let Some(lost) = answer.lost {
             return Err(OpenFailure::Lost(lost));
+        }
+        if let Some(last) = &answer.last {
+            self.copy.heard.clone_from(last);
         }
         if answer.fenced || answer.succeeded {
             tracing::warn!("the gateways that share the ledger went on without this one, which joins them again");
@@ -232,13 +246,14 @@ impl Shared {
             return Ok(());
         }
         self.copy.open()?;
-        let replica = Uuid::new_v4().to_string();
+        // Asked again after a lost answer it is the same one, whose holds were made its own.
+        let replica = self.joining.get_or_insert_with(|| Uuid::new_v4().to_string()).clone();
         let asked = Join {
             replica: &replica,
             lease_ms: self.server.lease().as_millis().to_string(),
             generation: &self.copy.generation,
             new_generation: Uuid::new_v4().to_string(),
-            seen: &self.copy.seen,
+            seen: self.copy.known(),
             schema: SCHEMA,
             compatible: COMPATIBLE,
             terms: &self.terms,
@@ -263,7 +278,7 @@ impl Shared {
                 own.owner.clone_from(&replica);
             }
         }
-        self.replica = Some(replica);
+        (self.replica, self.joining) = (Some(replica), None);
         self.read_log().await
     }
 
@@ -295,13 +310,13 @@ impl Shared {
     }
 
     async fn read_log(&mut self) -> Result<(), OpenFailure> {
-        loop {
-            let entries = self.server.entries(&self.copy.seen).await?;
-            if entries.is_empty() {
-                return Ok(());
-            }
+        let mut has_more = true;
+        while has_more {
+            let entries;
+            (entries, has_more) = self.server.entries(&self.copy.seen).await?;
             self.copy.append(&entries)?;
         }
+        Ok(())
     }
 
     /// Lets go of what is older than the retention, on the server when the copy has been through with it.
@@ -321,6 +336,7 @@ impl Keeper for Shared {
             return Err(OpenFailure::Redis(why.clone()));
         }
         let written = self.write(batch).await;
+        self.server.finish();
         self.paused = written.as_ref().err().map(|error| (Instant::now() + PAUSE, error.to_string()));
         if written.is_err() {
             self.server.disconnect();
@@ -357,23 +373,7 @@ impl Keeper for Shared {
     }
 
     async fn acknowledge(&mut self, reason: &str, author: &str) -> Result<bool, OpenFailure> {
-        self.server.connect().await?;
-        let newest_open = self.open.keys().next_back().map_or(0, |id| id.0);
-        let newest_hold = self.copy.newest_hold()?.max(newest_open).to_string();
-        let asked = Acknowledge {
-            seen: &self.copy.seen,
-            schema: SCHEMA,
-            compatible: COMPATIBLE,
-            generation: &self.copy.generation,
-            new_generation: Uuid::new_v4().to_string(),
-            newest_hold,
-            now: micros(self.clock.now()),
-            reason,
-            author,
-        };
-        let Acknowledged { nothing } = self.server.run(Act::Acknowledge, &asked).await?;
-        (self.replica, self.paused) = (None, None);
-        Ok(!nothing)
+        self.accept_loss(reason, author).await
     }
 
     async fn close(&mut self) {

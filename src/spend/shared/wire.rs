@@ -205,6 +205,8 @@ pub(super) struct Answer {
     /// An operator gave up the ledger that was known.
     pub(super) succeeded: bool,
     pub(super) lost: Option<String>,
+    /// The last entry that the batch made in the log.
+    pub(super) last: Option<String>,
     #[serde(deserialize_with = "list")]
     pub(super) ends: Vec<String>,
     #[serde(deserialize_with = "list")]

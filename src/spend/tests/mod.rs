@@ -18,13 +18,17 @@ macro_rules! both {
 
 mod bills;
 mod books;
+#[path = "../../../tests/it/harness/chaos.rs"]
+mod chaos;
 mod claims;
 mod control;
 mod enterprises;
+mod faults;
 mod file;
 mod model;
 mod replicas;
 mod servers;
+mod tls;
 
 use std::future::ready;
 use std::path::Path;
@@ -37,7 +41,7 @@ use super::*;
 use crate::policy::budget::Window;
 use crate::policy::money::Usd;
 use crate::policy::pricing::Billable;
-use crate::shared::server::RedisServer;
+use crate::shared::server::{self, RedisServer};
 
 /// How far back charges are recalled.
 const MEMORY: Duration = Duration::from_hours(6);
