@@ -285,3 +285,54 @@ pub(super) fn is_whole(answer: &upstream::Answer, operation: Operation, enterpri
 pub(super) fn crashed(price: Usd) -> Box<Answer> {
     Box::new(Answer { bill: Bill::of(Billing::Unknown, price), ..*refusal::outcome_unknown() })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Duration = Duration::from_hours(1);
+
+    fn whose() -> Whose {
+        (Partition::SHARED, "6a09cdc3-8948-47f0-aa62-74ac943d6c58".parse().expect("a UUID"))
+    }
+
+    fn past(hold: i64, variant: Option<&str>) -> Past {
+        Past { hold: HoldId(hold), ago: Duration::from_mins(1), price: Usd::from_micros(3), variant: variant.map(str::to_owned) }
+    }
+
+    fn enabling(monitoring: &Monitoring) -> Option<(i64, Fate)> {
+        monitoring.enablings.get(&whose()).map(|last| (last.hold.0, last.fate))
+    }
+
+    #[test]
+    fn the_last_enabling_is_learnt_in_whatever_order_it_is_told_and_not_again_once_forgotten() {
+        let monitoring = Monitoring::default();
+        let learn = |told| monitoring.learn(whose(), Billable::Enable, told, NOW);
+        learn([None, Some(&past(2, None))]);
+        learn([Some(&past(1, None)), None]);
+        assert_eq!(enabling(&monitoring), Some((2, Fate::Counted)), "nothing is taken back of another gateway's call");
+        assert_eq!(monitoring.known(whose(), Billable::Enable), Known { paid: Some(HoldId(1)), unknown: Some(HoldId(2)) });
+        learn([Some(&past(2, None)), None]);
+        assert_eq!(enabling(&monitoring), Some((2, Fate::Paid)));
+        assert_eq!(monitoring.known(whose(), Billable::Enable), Known { paid: Some(HoldId(2)), unknown: None });
+        monitoring.forget(&whose());
+        learn([Some(&past(2, None)), None]);
+        assert_eq!(enabling(&monitoring), None, "it was disabled since");
+        learn([Some(&past(3, None)), None]);
+        monitoring.was_not_billed(whose(), Billable::Enable, HoldId(2));
+        assert_eq!(enabling(&monitoring), Some((3, Fate::Paid)));
+    }
+
+    #[test]
+    fn a_schedule_is_over_where_monitoring_was_enabled_anew() {
+        let monitoring = Monitoring::default();
+        let counted = || monitoring.schedules.get(&whose()).map(|counted| (counted.hold.0, counted.frequency.as_str()));
+        monitoring.learn(whose(), Billable::Frequency, [Some(&past(5, Some("daily"))), None], NOW);
+        monitoring.learn(whose(), Billable::Frequency, [None, Some(&past(4, Some("weekly")))], NOW);
+        assert_eq!(counted(), Some((5, "daily")));
+        monitoring.learn(whose(), Billable::Enable, [Some(&past(6, None)), None], NOW);
+        assert_eq!(counted(), None);
+        monitoring.learn(whose(), Billable::Frequency, [Some(&past(7, Some("no word of ours"))), None], NOW);
+        assert_eq!((counted(), monitoring.known(whose(), Billable::Frequency).paid), (None, Some(HoldId(7))), "and is counted again");
+    }
+}

@@ -55,7 +55,7 @@ impl Place {
     /// The same, where the Redis is reached by this URL.
     fn config_to(&self, url: &str, n: usize, limit: &str, more: &str) -> PathBuf {
         let config = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n[admin]\nlisten = \"127.0.0.1:0\"\n[auth]\nmode = \"open\"\nallow = [\"fresh\", \"refresh\", \"enable\"]\n\
+            "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n[admin]\nlisten = \"127.0.0.1:0\"\n[auth]\nmode = \"open\"\nallow = [\"fresh\", \"refresh\", \"enable\", \"frequency\"]\n\
              [upstream]\nbase_url = \"http://{}/v2\"\napi_key = \"upstream-key\"\ndefault_enterprise = \"{ENTERPRISE}\"\nrate = \"1000000/s\"\ntimeout = \"{}\"\nbreaker_failures = 1000000\n\
              [fresh]\nrate = \"{}\"\n[ledger]\npath = \"{}\"\n\
              [[budget]]\nname = \"all\"\nlimit = \"{limit}\"\nwindow = \"month\"\n\

@@ -266,6 +266,24 @@ async fn a_server_whose_clock_was_set_back_lends_no_more_than_the_burst() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_was_not_heard_of_for_a_lease_keeps_nothing_for_certain_until_it_is_heard_again() {
+    let bench = Bench::shared();
+    let lease = crate::shared::Config::default().lease.0;
+    let ledger = bench.gateway("a", "1.00");
+    barrier(&ledger).await;
+    assert!(ledger.keeps_holds());
+    bench.server().signal("-STOP");
+    bench.clock.advance(lease);
+    assert!(!ledger.keeps_holds());
+    bench.server().signal("-CONT");
+    barrier(&ledger).await;
+    assert!(ledger.keeps_holds());
+    bench.clock.advance(lease * 10);
+    let own = Bench::new();
+    assert!(own.open(vec![budget("all", "1.00")]).keeps_holds(), "nobody could give up what is in a file of its own");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_threshold_is_told_by_one_of_all_gateways() {
     let bench = Bench::shared();
     let ledgers = ["a", "b", "c"].map(|name| bench.gateway(name, "1.00"));

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use http::Method;
+use reputation_gateway::policy::money::Usd;
 use reputation_gateway::sandbox::{Fault, Kind, Operation};
 use serde_json::json;
 use tokio::time::timeout;
@@ -184,6 +185,23 @@ async fn monitoring_that_is_enabled_on_all_gateways_at_once_is_bought_once() {
     assert_eq!(place.upstream.sandbox.charges().operation(Operation::Monitoring).count, 1, "{outcomes:?}");
     assert_eq!(outcomes, BTreeMap::from([((201, "billed"), 1), ((409, "bad_request"), 3)]), "{:?}", answers[0].text());
     place.all_agree(gateways, 100_000_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_schedule_that_is_set_on_all_gateways_at_once_is_counted_once() {
+    let (place, gateways) = Place::with_gateways(10, "5000.00").await;
+    place.slow("frequency", Duration::from_millis(300));
+    let path = format!("/v2/enterprises/{ENTERPRISE}/reputation/frequency");
+    let setting = |gateway: &Process| {
+        let body = json!({ "check_frequency": "daily" }).to_string();
+        Ask::new(gateway.address("listen"), &path).method(Method::PATCH).header("content-type", "application/json").body(body)
+    };
+    let answers = all(gateways.iter().map(setting)).await;
+    assert_eq!(outcomes(&answers), BTreeMap::from([((200, "billed"), 1), ((200, "cooldown"), 3)]), "{:?}", answers[0].text());
+    // The most that a month of it can cost, once.
+    let month: Usd = answers.iter().map(|answer| answer.header("x-gateway-cost-usd").parse::<Usd>().expect("dollars")).sum();
+    assert!(month > Usd::ZERO);
+    place.all_agree(gateways, month.micros()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
