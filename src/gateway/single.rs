@@ -307,18 +307,18 @@ mod tests {
     #[test]
     fn the_last_enabling_is_learnt_in_whatever_order_it_is_told_and_not_again_once_forgotten() {
         let monitoring = Monitoring::default();
-        let learn = |told| monitoring.learn(whose(), Billable::Enable, told, NOW);
-        learn([None, Some(&past(2, None))]);
-        learn([Some(&past(1, None)), None]);
+        let learn = |told: [Option<Past>; 2]| monitoring.learn(whose(), Billable::Enable, [told[0].as_ref(), told[1].as_ref()], NOW);
+        learn([None, Some(past(2, None))]);
+        learn([Some(past(1, None)), None]);
         assert_eq!(enabling(&monitoring), Some((2, Fate::Counted)), "nothing is taken back of another gateway's call");
         assert_eq!(monitoring.known(whose(), Billable::Enable), Known { paid: Some(HoldId(1)), unknown: Some(HoldId(2)) });
-        learn([Some(&past(2, None)), None]);
+        learn([Some(past(2, None)), None]);
         assert_eq!(enabling(&monitoring), Some((2, Fate::Paid)));
         assert_eq!(monitoring.known(whose(), Billable::Enable), Known { paid: Some(HoldId(2)), unknown: None });
         monitoring.forget(&whose());
-        learn([Some(&past(2, None)), None]);
+        learn([Some(past(2, None)), None]);
         assert_eq!(enabling(&monitoring), None, "it was disabled since");
-        learn([Some(&past(3, None)), None]);
+        learn([Some(past(3, None)), None]);
         monitoring.was_not_billed(whose(), Billable::Enable, HoldId(2));
         assert_eq!(enabling(&monitoring), Some((3, Fate::Paid)));
     }

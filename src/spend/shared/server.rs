@@ -193,7 +193,9 @@ impl Server {
 }
 
 async fn within<T>(limit: Duration, asked: impl Future<Output = Result<T, RedisError>>) -> Result<T, OpenFailure> {
-    Ok(tokio::time::timeout(limit, asked).await.unwrap_or_else(|_| Err(timed_out("an answer", limit)))?)
+    // Without figures, so that a log that tells changes tells it once.
+    let answer = tokio::time::timeout(limit, asked).await;
+    Ok(answer.map_err(|_| OpenFailure::Redis("it does not answer within shared.timeout".to_owned()))??)
 }
 
 fn unconnected() -> OpenFailure {
