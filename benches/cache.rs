@@ -8,7 +8,8 @@ use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use reputation_gateway::cache::{Cache, Config, Content, FailedLooks, Key, PaidCalls};
+use reputation_gateway::cache::{Cache, Call, Calls, Config, Content, FailedLooks, Key, PaidCalls};
+use reputation_gateway::policy::claim::HoldId;
 use reputation_gateway::policy::entitlement::Partition;
 use reputation_gateway::telnyx::record::Reputation;
 use reputation_gateway::units::ByteSize;
@@ -92,7 +93,7 @@ fn traces(c: &mut Criterion) {
         let (calls, failed) = (PaidCalls::new(250_000), FailedLooks::new(Duration::from_secs(10)));
         if filled {
             for (n, key) in keys.iter().enumerate() {
-                calls.paid(*key, Duration::ZERO);
+                calls.learn(*key, Calls::paid(Call { hold: HoldId(1), sent: Duration::ZERO, is_own: true }));
                 if n < 100_000 {
                     failed.failed(*key, Duration::ZERO);
                 }

@@ -104,6 +104,8 @@ impl App {
         let resolver = tokio::spawn(async move { gateway.resolve(stop_resolving).await });
         let (gateway, stop_syncing) = stopping();
         let sync = tokio::spawn(async move { gateway.sync(stop_syncing).await });
+        let (gateway, stop_following) = stopping();
+        let following = tokio::spawn(async move { gateway.follow_ledger(stop_following).await });
         let (gateway, stop_keeping) = stopping();
         let snapshots = tokio::spawn(async move { gateway.keep_snapshots(stop_keeping).await });
         stop.await;
@@ -113,6 +115,7 @@ impl App {
         for (what, task) in [
             ("the resolver of unknown outcomes", resolver),
             ("reading the lists ahead", sync),
+            ("following the shared ledger", following),
             ("keeping snapshots", snapshots),
             ("keeping the history of decisions", history),
         ] {

@@ -1,4 +1,7 @@
-//! Rate limits on billable calls, by governor. They bound how fast money may go; how much may go is for `spend` to say.
+//! Rate limits on billable calls. They bound how fast money may go; how much may go is for `spend` to say.
+//!
+//! A gateway on its own takes from its own buckets, by governor. Where several share a ledger they share the rates too, which the ledger takes
+//! together with the hold: here stands only which those are.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -50,32 +53,74 @@ pub enum Shortage {
 /// The limits on billable calls.
 #[derive(Debug)]
 pub struct Limits {
-    global: Bucket,
-    callers: HashMap<Arc<str>, Bucket>,
+    global: Limit,
+    callers: HashMap<Arc<str>, Limit>,
     clock: Clock,
+    /// Whether the ledger takes them.
+    are_shared: bool,
+}
+
+#[derive(Debug)]
+struct Limit {
+    limiter: Limiter,
+    /// Its name among all that are shared.
+    name: String,
+    rate: Rate,
+    bucket: Bucket,
+}
+
+/// A limit that the ledger takes from, with the hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SharedLimit<'a> {
+    /// Which one refuses, if it does.
+    pub limiter: Limiter,
+    /// Its name among all that are shared.
+    pub name: &'a str,
+    /// What it lets through, and as much at once as in one period.
+    pub rate: Rate,
 }
 
 impl Limits {
     /// One limit for all, and one for each caller that has a rate of its own.
     pub fn new(global: Rate, callers: impl IntoIterator<Item = (Arc<str>, Rate)>, clock: &Clock) -> Self {
-        let callers = callers.into_iter().map(|(name, rate)| (name, clock.bucket(rate))).collect();
-        Self { global: clock.bucket(global), callers, clock: clock.clone() }
+        let limit = |limiter, name: String, rate| Limit { limiter, name, rate, bucket: clock.bucket(rate) };
+        let of_caller = |(name, rate): (Arc<str>, Rate)| {
+            let shared_name = format!("caller:{name}");
+            (name, limit(Limiter::Caller, shared_name, rate))
+        };
+        let callers = callers.into_iter().map(of_caller).collect();
+        Self { global: limit(Limiter::Global, "global".to_owned(), global), callers, clock: clock.clone(), are_shared: false }
     }
 
-    /// Takes so many calls of `caller`'s, and as many of all.
+    /// The same limits, for all gateways that share the ledger together.
+    #[must_use]
+    pub fn shared(self) -> Self {
+        Self { are_shared: true, ..self }
+    }
+
+    /// Takes so many calls of `caller`'s, and as many of all. Of shared limits nothing: what they never let through is refused here.
     pub fn take(&self, caller: &str, calls: NonZeroU32) -> Result<(), Limited> {
-        let take = |bucket: &Bucket, limiter| {
-            let why = match bucket.check_n(calls) {
+        self.of(caller).try_for_each(|limit| {
+            if self.are_shared && calls <= limit.rate.count {
+                return Ok(());
+            }
+            let why = match limit.bucket.check_n(calls) {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(until)) => Shortage::Wait(until.wait_time_from(governor::clock::Clock::now(&self.clock))),
                 Err(governor::InsufficientCapacity(most)) => Shortage::AtMost(most),
             };
-            Err(Limited { limiter, why })
-        };
-        if let Some(own) = self.callers.get(caller) {
-            take(own, Limiter::Caller)?;
-        }
-        take(&self.global, Limiter::Global)
+            Err(Limited { limiter: limit.limiter, why })
+        })
+    }
+
+    /// What the ledger is to take as many calls of, in the order in which it is asked.
+    pub fn for_ledger(&self, caller: &str) -> impl Iterator<Item = SharedLimit<'_>> {
+        let shared = self.of(caller).filter(|_| self.are_shared);
+        shared.map(|Limit { limiter, name, rate, .. }| SharedLimit { limiter: *limiter, name, rate: *rate })
+    }
+
+    fn of(&self, caller: &str) -> impl Iterator<Item = &Limit> {
+        self.callers.get(caller).into_iter().chain([&self.global])
     }
 }
 
@@ -102,6 +147,23 @@ mod tests {
         assert_eq!(take(&limits, "reports", 1).map_err(|limited| limited.limiter), Err(Limiter::Global));
         clock.advance(half_a_minute);
         assert_eq!(take(&limits, "dialer", 1), Ok(()));
+    }
+
+    #[test]
+    fn shared_limits_are_named_and_not_taken_here() {
+        let clock = Clock::manual("2026-03-24T12:00:00Z".parse().expect("a time"));
+        let limits = Limits::new(rate("3/s"), [("dialer".into(), rate("2/min"))], &clock).shared();
+        for _ in 0..10 {
+            assert_eq!(take(&limits, "dialer", 2), Ok(()));
+        }
+        assert_eq!(take(&limits, "dialer", 3), Err(Limited { limiter: Limiter::Caller, why: Shortage::AtMost(2) }));
+        let named = |caller| limits.for_ledger(caller).map(|limit| format!("{} {}", limit.name, limit.rate)).collect::<Vec<_>>();
+        assert_eq!(
+            (named("dialer"), named("reports")),
+            (vec!["caller:dialer 2/min".into(), "global 3/s".into()], vec!["global 3/s".into()])
+        );
+        let own = Limits::new(rate("3/s"), [], &clock);
+        assert_eq!(own.for_ledger("dialer").count(), 0);
     }
 
     #[test]

@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use super::answer::{Answer, Bill, Content, Refused};
 use super::ask::Ask;
-use super::charge::{Denied, STOPPED};
+use super::charge::{Denied, STOPPED, Unheld};
+use super::elsewhere::Elsewhere;
 use super::failure::Failure;
 use super::look::Keep;
 use super::purchase::Landing;
@@ -16,6 +17,7 @@ use super::visit::Visit;
 use super::{Gateway, Rules};
 use crate::cache::{Evidence, Key};
 use crate::flight::Lead;
+use crate::policy::claim::Known;
 use crate::policy::decision::Decision;
 use crate::policy::evidence::{Billing, judge_one};
 use crate::policy::money::Usd;
@@ -120,16 +122,30 @@ impl Gateway {
             }
             return None;
         };
-        let wanted: Vec<_> = items.iter().filter(|item| item.action == Action::Buy).map(|item| item.ask.clone()).collect();
+        let bought = items.iter().filter(|item| item.action == Action::Buy);
+        let (wanted, known): (Vec<_>, Vec<_>) = bought.map(|item| (item.ask.clone(), item.course.calls.known())).unzip();
         let (gateway, count) = (self.clone(), wanted.len());
         let buying = self.0.tasks.spawn(async move {
-            let sale = gateway.buy_all(&wanted, &order).await;
+            let sale = gateway.buy_all(&wanted, &order, &known).await;
             for lead in leads {
                 lead.land(None);
             }
             sale
         });
-        Some(visit.waiting_for(buying).await.unwrap_or_else(|_| Sale::lost(count)))
+        match visit.waiting_for(buying).await.unwrap_or_else(|_| Ok(Sale::lost(count))) {
+            Ok(sale) => return Some(sale),
+            // Nobody here is kept waiting meanwhile.
+            Err(Elsewhere::Busy(ending)) => {
+                if let Err(unmet) = visit.wait_for_others(ending).await {
+                    return Some(Sale::whole(count, Billing::NotSent, "it was refused", End::Failed(unmet.into())));
+                }
+            }
+            Err(Elsewhere::Learnt) => {}
+        }
+        for item in items.iter_mut().filter(|item| item.action == Action::Buy) {
+            *item = self.item(item.ask.clone(), item.billable, true);
+        }
+        None
     }
 
     /// Waits for others' purchases of these numbers, whatever comes of them, and decides anew.
@@ -163,19 +179,26 @@ impl Gateway {
         wanted().all(|item| self.0.calls.of(&item.ask.key) == item.course.calls).then_some(leads)
     }
 
-    /// Buys it for each number by one call.
-    pub(super) async fn buy_all(&self, asks: &[Ask], order: &Order) -> Sale {
-        let holds = match self.permit(asks, order.billable).await {
+    /// Buys it for each number by one call, as was decided on what was `known` of each.
+    pub(super) async fn buy_all(&self, asks: &[Ask], order: &Order, known: &[Known]) -> Result<Sale, Elsewhere> {
+        let holds = match self.permit(asks, order.billable, known).await {
             Ok(holds) => holds,
-            Err(denied) => return Sale::whole(asks.len(), Billing::NotSent, "it was refused", End::Denied(denied)),
+            Err(Unheld::Denied(denied)) => return Ok(Sale::whole(asks.len(), Billing::NotSent, "it was refused", End::Denied(denied))),
+            Err(Unheld::Busy(ending)) => return Err(Elsewhere::Busy(ending)),
+            Err(Unheld::Later(told)) => {
+                for (ask, told) in told.iter().filter_map(|told| Some((asks.get(told.charge)?, told))) {
+                    self.learn_calls(ask.key, told);
+                }
+                return Err(Elsewhere::Learnt);
+            }
         };
-        match self.turn(&asks[0].context).await {
+        Ok(match self.turn(&asks[0].context).await {
             Ok(turn) => self.carry_out_all(asks, order, holds, turn).await,
             Err(denied) => {
                 self.settle_all(holds.into_iter().map(|hold| (hold, Billing::NotSent, STOPPED))).await;
                 Sale::whole(asks.len(), Billing::NotSent, STOPPED, End::Denied(denied))
             }
-        }
+        })
     }
 
     async fn carry_out_all(&self, asks: &[Ask], order: &Order, holds: Vec<Hold>, turn: super::charge::Turn) -> Sale {

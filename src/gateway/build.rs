@@ -8,26 +8,26 @@ use http::HeaderValue;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
-use super::enable::Enabling;
 use super::single::Monitoring;
 use super::snapshot::Snapshots;
 use super::unresolved::{Call, Pending};
-use super::{Gateway, Keys, Purge, Rules, Shared, enterprise, sync};
+use super::{Gateway, Keys, Purge, Rules, Shared, elsewhere, enterprise, sync};
 use crate::auth::{ANONYMOUS, Auth, Mode};
-use crate::cache::{Cache, Eviction, FailedLooks, Key, Lists, PaidCalls};
+use crate::cache::{self, Cache, Calls, Eviction, FailedLooks, Key, Lists, PaidCalls};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::flight::Flights;
 use crate::limit::{Limiter, Limits};
 use crate::policy::decide::Policy;
-use crate::policy::enable::Fate;
 use crate::policy::entitlement::Partition;
 use crate::policy::hindsight::LEAST_EFFECT;
+use crate::policy::money::Usd;
 use crate::secret::{NoSecret, Secret};
 use crate::shared::{NoRedis, Redis};
-use crate::spend::{End, Event, Ledger, Observe, OpenError, Posted, THRESHOLDS};
+use crate::spend::{End, Event, Ledger, Observe, OpenError, Past, Posted, THRESHOLDS};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::Labels;
+use crate::telnyx::EnterpriseId;
 use crate::upstream::{Client, Standing};
 use crate::wire::room::Room;
 
@@ -64,10 +64,9 @@ impl Gateway {
         let metrics = Metrics::new(&labels(config));
         metrics.config_reload_success.set(1);
         let evictions = metrics.cache_evictions.clone();
-        let rated = config.caller.iter().filter_map(|caller| Some((Arc::from(caller.name.as_str()), caller.fresh_rate?)));
         let (policy, caches) = (config.policy(), config.caches());
         let policies: HashMap<_, _> = caches.iter().map(|(id, cache)| (*id, config.policy_with(cache))).collect();
-        let longest = policies.values().map(Policy::memory).fold(policy.memory(), Duration::max);
+        let longest = memory(&policy, &policies);
         // Under forwarded credentials the ledger does not know whose part of the cache a call was for.
         let memory = match config.auth.mode {
             Mode::Forward => Duration::ZERO,
@@ -78,34 +77,15 @@ impl Gateway {
         let recall =
             Recall { calls: calls.clone(), pending: pending.clone(), monitoring: monitoring.clone(), clock: clock.clone(), effect };
         let recall = Some(recall).filter(|_| config.auth.mode != Mode::Forward);
-        let ledger = ledger(config, memory, clock, observe(&metrics, recall))?;
+        let redis = Redis::new(&config.shared)?;
+        let ledger = ledger(config, redis.clone(), longest, clock, observe(&metrics, recall))?;
         let cache = Cache::new(&config.cache, caches, Arc::new(move |why: Eviction| evictions.with_label_values(&[why.as_str()]).inc()));
         // After the ledger, which knows what was bought since the snapshot.
         let snapshots = Snapshots::restored(config, &cache, &calls, clock, &metrics);
-        let rules = Rules {
-            policy,
-            policies,
-            memory: longest,
-            effect,
-            wait_timeout: config.cache.wait_timeout.0,
-            max_waiters: config.cache.max_waiters,
-            prices: config.prices,
-            keys,
-            default_enterprise: config.upstream.default_enterprise,
-            enterprise_names: config.enterprise.iter().filter_map(|enterprise| Some((enterprise.id, enterprise.name.clone()?))).collect(),
-            max_header_size: config.server.max_header_size.0,
-            max_body_size: config.server.max_body_size.0,
-            body_timeout: config.server.body_timeout.0,
-            budget_status: config.fresh.budget_status.into(),
-            routes: config.route.clone(),
-            stall_timeout: config.upstream.timeout.0,
-            sync: sync::Plan::of(config, clock),
-            log_full_numbers: config.telemetry.log_full_numbers,
-        };
         Ok(Self(Arc::new(Shared {
             callers: auth.names().iter().map(|name| metrics.requests.caller(name)).collect(),
             auth,
-            limits: Limits::new(config.fresh.rate, rated, clock),
+            limits: limits(config, clock),
             cache,
             lists: Lists::new(&config.cache),
             calls,
@@ -114,7 +94,7 @@ impl Gateway {
             upstream: Client::new(&config.upstream, clock).map_err(BuildError::Certificates)?,
             metrics,
             clock: clock.clone(),
-            rules,
+            rules: rules(config, clock, keys, policies, effect),
             looks: Flights::default(),
             failed_looks: FailedLooks::new(config.cache.error_ttl.0),
             purchases: Flights::default(),
@@ -124,6 +104,8 @@ impl Gateway {
             renewals: Arc::new(Semaphore::new((config.upstream.max_in_flight / RENEWALS).max(1))),
             snapshots,
             synced: sync::Synced::default(),
+            redis,
+            ends: elsewhere::Ends::default(),
             tasks: TaskTracker::new(),
             room: Room::new(config.server.max_buffered.0),
             remembers_since: clock.elapsed().saturating_sub(memory),
@@ -173,10 +155,47 @@ impl Gateway {
     }
 }
 
+/// The operator's choices. `effect`: how long a call may still take effect.
+fn rules(config: &Config, clock: &Clock, keys: Keys, policies: HashMap<EnterpriseId, Policy>, effect: Duration) -> Rules {
+    let policy = config.policy();
+    Rules {
+        policy,
+        memory: memory(&policy, &policies),
+        policies,
+        effect,
+        wait_timeout: config.cache.wait_timeout.0,
+        max_waiters: config.cache.max_waiters,
+        prices: config.prices,
+        keys,
+        default_enterprise: config.upstream.default_enterprise,
+        enterprise_names: config.enterprise.iter().filter_map(|enterprise| Some((enterprise.id, enterprise.name.clone()?))).collect(),
+        max_header_size: config.server.max_header_size.0,
+        max_body_size: config.server.max_body_size.0,
+        body_timeout: config.server.body_timeout.0,
+        budget_status: config.fresh.budget_status.into(),
+        routes: config.route.clone(),
+        stall_timeout: config.upstream.timeout.0,
+        sync: sync::Plan::of(config, clock),
+        log_full_numbers: config.telemetry.log_full_numbers,
+    }
+}
+
+/// The limits on billable calls, of this gateway or of all that share the ledger.
+fn limits(config: &Config, clock: &Clock) -> Limits {
+    let rated = config.caller.iter().filter_map(|caller| Some((Arc::from(caller.name.as_str()), caller.fresh_rate?)));
+    let limits = Limits::new(config.fresh.rate, rated, clock);
+    if config.shared.redis_url.is_some() { limits.shared() } else { limits }
+}
+
+/// How long the policies need calls to be remembered.
+fn memory(policy: &Policy, policies: &HashMap<EnterpriseId, Policy>) -> Duration {
+    policies.values().map(Policy::memory).fold(policy.memory(), Duration::max)
+}
+
 /// A ledger of its own, or the one that gateways share.
-fn ledger(config: &Config, memory: Duration, clock: &Clock, observe: Observe) -> Result<Ledger, BuildError> {
+fn ledger(config: &Config, redis: Option<Redis>, memory: Duration, clock: &Clock, observe: Observe) -> Result<Ledger, BuildError> {
     let budgets = config.budget.clone();
-    let opened = match Redis::new(&config.shared)? {
+    let opened = match redis {
         None => Ledger::open(&config.ledger, budgets, memory, clock.clone(), observe),
         Some(redis) => Ledger::join(&config.ledger, redis, (budgets, config.prices), memory, clock.clone(), observe),
     };
@@ -228,15 +247,16 @@ impl Recall {
         let ago = self.clock.now().duration_since(posted.held_at).try_into().unwrap_or_default();
         let sent = self.clock.elapsed().saturating_sub(ago);
         let Some(number) = posted.number else {
-            let fate = if posted.is_known { Fate::Paid } else { Fate::Counted };
-            let enabling = Enabling { hold: posted.id, sent, fate };
-            return self.monitoring.enablings.insert((Partition::SHARED, posted.enterprise), enabling);
+            let past = Some(Past { hold: posted.id, ago, price: Usd::ZERO, variant: None });
+            let told = if posted.is_known { [past.as_ref(), None] } else { [None, past.as_ref()] };
+            return self.monitoring.learn((Partition::SHARED, posted.enterprise), posted.operation, told, self.clock.elapsed());
         };
         let key = Key { partition: Partition::SHARED, enterprise: posted.enterprise, number };
+        let call = cache::Call { hold: posted.id, sent, is_own: false };
         if posted.is_known {
-            self.calls.paid(key, sent);
+            self.calls.learn(key, Calls::paid(call));
         } else {
-            self.calls.unknown(key, sent);
+            self.calls.learn(key, Calls::unknown(call));
             self.pending.add(key, Call::counted(posted.id, sent), sent + self.effect, None);
         }
     }

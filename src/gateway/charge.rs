@@ -10,14 +10,16 @@ use tokio::time::timeout;
 
 use super::Gateway;
 use super::ask::Ask;
+use super::elsewhere::Ending;
 use super::unresolved::Call;
-use crate::cache::Key;
-use crate::limit::{Limited, Limiter};
+use crate::cache::{self, Calls, Key};
+use crate::limit::{Limited, Limiter, Shortage};
 use crate::policy::budget::Charge;
+use crate::policy::claim::Known;
 use crate::policy::decision::Reason;
 use crate::policy::evidence::Billing;
 use crate::policy::pricing::Billable;
-use crate::spend::{Hold, HoldId, HoldRefused};
+use crate::spend::{self, Claim, Hold, HoldId, HoldRefused, NotHeld, Taken, Told};
 use crate::upstream::{Context, Errand, Message, NotSent, Outcome, Place};
 
 /// A ledger whose disk hangs is not waited for: nothing is bought, and what was bought is not kept from its callers.
@@ -32,6 +34,23 @@ pub(super) enum Denied {
     Hold(HoldRefused),
     /// The way upstream: nothing would be sent.
     Upstream(NotSent),
+}
+
+/// Why nothing may be sent yet.
+#[derive(Debug)]
+pub(super) enum Unheld {
+    /// It is refused.
+    Denied(Denied),
+    /// Other gateways have holds open for the same.
+    Busy(Ending),
+    /// What was decided on is not so any more.
+    Later(Vec<Told>),
+}
+
+impl From<Denied> for Unheld {
+    fn from(denied: Denied) -> Self {
+        Self::Denied(denied)
+    }
 }
 
 impl Denied {
@@ -60,10 +79,10 @@ impl Denied {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sent {
     key: Key,
-    hold: HoldId,
+    pub(super) hold: HoldId,
     /// When (monotonic).
     pub(super) at: Duration,
-    unknown_before: Option<Duration>,
+    unknown_before: Option<cache::Call>,
 }
 
 /// A place upstream, or why there is none.
@@ -75,31 +94,50 @@ pub(super) const STOPPED: &str = "stopped before it was sent";
 impl Gateway {
     /// The rates' consent, and a hold for each number in every budget that applies; all of them or none. A call that no budget
     /// will pay for takes nothing from the rates: who has no money must not keep others from spending theirs. One that would not be sent
-    /// takes neither.
-    pub(super) async fn permit(&self, asks: &[Ask], operation: Billable) -> Result<Vec<Hold>, Denied> {
+    /// takes neither. `known`: what each number's purchase was decided on.
+    pub(super) async fn permit(&self, asks: &[Ask], operation: Billable, known: &[Known]) -> Result<Vec<Hold>, Unheld> {
         let charges = asks.iter().map(|ask| self.charge(ask, operation)).collect();
+        let claims = known.iter().map(|known| Claim { known: *known, variant: None }).collect();
         match asks.first() {
-            Some(ask) => self.permit_all(&ask.caller.name, &ask.context, charges).await,
+            Some(ask) => self.permit_all(&ask.caller.name, &ask.context, (charges, claims)).await,
             None => Ok(Vec::new()),
         }
     }
 
-    /// The same for any charges, which are for one call.
-    pub(super) async fn permit_all(&self, caller: &Arc<str>, context: &Context, charges: Vec<Charge>) -> Result<Vec<Hold>, Denied> {
+    /// The same for any charges, which are for one call, and what each claims.
+    pub(super) async fn permit_all(
+        &self,
+        caller: &Arc<str>,
+        context: &Context,
+        (charges, claims): (Vec<Charge>, Vec<Claim>),
+    ) -> Result<Vec<Hold>, Unheld> {
         // The rates are about checks; an order of anything else is one call.
         let checks = charges.iter().filter(|charge| charge.operation.is_check()).count();
         let calls = u32::try_from(checks.max(1)).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MAX);
         match self.foresee(context, &charges) {
-            Ok(()) => self.0.limits.take(caller, calls).map_err(|limited| {
-                self.0.metrics.rate_limit_denied.with_label_values(&[limited.limiter.as_str()]).inc();
-                Denied::Limited(limited)
-            })?,
+            Ok(()) => self.0.limits.take(caller, calls).map_err(|limited| self.limited(limited))?,
             // The ledger itself decides, and counts.
             Err(Denied::Hold(HoldRefused::NoBudget | HoldRefused::Exhausted(_))) => {}
-            Err(denied) => return Err(denied),
+            Err(denied) => return Err(denied.into()),
         }
-        let held = timeout(LEDGER_WAIT, self.0.ledger.hold_all(charges)).await;
-        held.unwrap_or(Err(HoldRefused::Unavailable)).map_err(Denied::Hold)
+        let shared: Vec<_> = self.0.limits.for_ledger(caller).collect();
+        let rates = shared.iter().map(|limit| Taken { name: limit.name.to_owned(), rate: limit.rate, calls }).collect();
+        let ending = self.0.ends.listen();
+        let held = timeout(LEDGER_WAIT, self.0.ledger.take(spend::Order { charges, claims, rates })).await;
+        held.unwrap_or(Err(NotHeld::Refused(HoldRefused::Unavailable))).map_err(|why| match why {
+            NotHeld::Refused(refused) => Unheld::Denied(Denied::Hold(refused)),
+            NotHeld::Busy(holds) => Unheld::Busy(ending.of(holds)),
+            NotHeld::Later(told) => Unheld::Later(told),
+            NotHeld::Limited { rate, wait } => {
+                let limiter = shared.get(rate).map_or(Limiter::Global, |limit| limit.limiter);
+                self.limited(Limited { limiter, why: Shortage::Wait(wait) }).into()
+            }
+        })
+    }
+
+    fn limited(&self, limited: Limited) -> Denied {
+        self.0.metrics.rate_limit_denied.with_label_values(&[limited.limiter.as_str()]).inc();
+        Denied::Limited(limited)
     }
 
     /// What would refuse these charges now. The rates are not asked, since that takes from them.
@@ -119,16 +157,22 @@ impl Gateway {
         }
     }
 
-    /// Waits for a place upstream. Operators may stop all billable work meanwhile.
+    /// Waits for a place upstream. Operators may stop all billable work meanwhile, and other gateways may take this one for dead.
     pub(super) async fn turn(&self, context: &Context) -> Result<Turn, Denied> {
         let turn = self.0.upstream.place(Errand::Billable, &context.credential).await;
-        if self.0.ledger.is_stopped() { Err(Denied::Hold(HoldRefused::Stopped)) } else { Ok(turn) }
+        if self.0.ledger.is_stopped() {
+            Err(Denied::Hold(HoldRefused::Stopped))
+        } else if self.0.ledger.keeps_holds() {
+            Ok(turn)
+        } else {
+            Err(Denied::Hold(HoldRefused::Unavailable))
+        }
     }
 
     /// Marks a number before its call is sent. Until the verdict the outcome counts as unknown: if this task dies, nothing is sent again.
     pub(super) fn mark(&self, key: Key, hold: &Hold, at: Duration) -> Sent {
         let unknown_before = self.0.calls.of(&key).unknown;
-        self.0.calls.unknown(key, at);
+        self.0.calls.learn(key, Calls::unknown(cache::Call { hold: hold.id(), sent: at, is_own: true }));
         Sent { key, hold: hold.id(), at, unknown_before }
     }
 
@@ -187,10 +231,10 @@ impl Gateway {
     pub(super) fn remember(&self, sent: &Sent, billing: Billing) {
         match billing {
             Billing::Billed => {
-                self.0.calls.paid(sent.key, sent.at);
-                self.0.pending.overtaken(&sent.key, self.0.clock.elapsed());
+                self.0.calls.learn(sent.key, Calls::paid(cache::Call { hold: sent.hold, sent: sent.at, is_own: true }));
+                self.0.pending.overtaken(&sent.key, sent.hold, self.0.clock.elapsed());
             }
-            Billing::NotBilled | Billing::NotSent => self.0.calls.not_billed(sent.key, sent.at, sent.unknown_before),
+            Billing::NotBilled | Billing::NotSent => self.0.calls.not_billed(sent.key, sent.hold, sent.unknown_before),
             Billing::Unknown => {}
         }
     }

@@ -13,10 +13,12 @@ use super::Gateway;
 use super::answer::{Answer, Bill, Content, Forward, Refused};
 use super::ask;
 use super::charge::LEDGER_WAIT;
+use super::elsewhere::Elsewhere;
 use super::failure::Failure;
 use super::pass::{path, tells_of};
 use super::purchase::RECOVERY_WAIT;
 use super::refusal;
+use super::retrieve::MOST_ROUNDS;
 use super::single::{Bought, Single, Whose, crashed};
 use super::visit::Visit;
 use super::write::About;
@@ -25,9 +27,9 @@ use crate::policy::decision::Decision;
 use crate::policy::enable::{self, Action, Fate, Last};
 use crate::policy::evidence::Billing;
 use crate::policy::pricing::Billable;
-use crate::spend::{Finding, HoldId, HoldRefused};
+use crate::spend::{Claim, Finding, HoldId, HoldRefused};
 use crate::telnyx::{EnterpriseId, Operation, Route, record};
-use crate::upstream::{self, Message};
+use crate::upstream::{self, Message, NotSent};
 use crate::wire::directives::Directives;
 
 /// The last call that enabled monitoring for an enterprise, or may have.
@@ -88,19 +90,32 @@ impl Gateway {
         visit.waiting_for(enabling).await.unwrap_or_else(|_| Err(crashed(price)))
     }
 
+    /// Decides anew as long as other gateways' calls for the enterprise come in between.
     async fn enable_once(&self, wish: &Wish) -> Refused<Answer> {
+        let since = self.0.clock.elapsed();
+        for _ in 0..MOST_ROUNDS {
+            match self.enable_as_known(wish).await? {
+                Ok(answer) => return Ok(answer),
+                Err(elsewhere) => self.wait_elsewhere(elsewhere, since).await?,
+            }
+        }
+        Err(refusal::failed(&Failure::NotSent(NotSent::Crowded)))
+    }
+
+    async fn enable_as_known(&self, wish: &Wish) -> Refused<Result<Answer, Elsewhere>> {
         let whose = (wish.identity.partition, wish.call.enterprise);
         let (begun, enablings) = (self.0.clock.elapsed(), &self.0.monitoring.enablings);
         let settings = self.settings_of(wish).await.map_err(|failure| refusal::failed(&failure))?;
+        let claim = Claim { known: self.0.monitoring.known(whose, Billable::Enable), variant: None };
         let last = enablings.get(&whose);
         let known = last.map(|last| Last { age: begun.saturating_sub(last.sent), fate: last.fate });
         let action = enable::decide(matches!(settings, Settings::Enabled(_)), known, wish.retry, self.0.rules.effect);
         match (action, settings) {
             (Action::Recovered, Settings::Enabled(answer)) => {
                 self.confirm(whose, last).await;
-                Ok(answered(Decision::Recovered, Bill::NOTHING, answer))
+                Ok(Ok(answered(Decision::Recovered, Bill::NOTHING, answer)))
             }
-            (Action::Repeated, Settings::Enabled(answer)) => Ok(answered(Decision::Cooldown, Bill::NOTHING, answer)),
+            (Action::Repeated, Settings::Enabled(answer)) => Ok(Ok(answered(Decision::Cooldown, Bill::NOTHING, answer))),
             (Action::Wait, _) => Err(refusal::outcome_unknown()),
             (Action::Buy { take_back }, Settings::Absent) => {
                 if let Some(last) = last.filter(|_| take_back) {
@@ -111,16 +126,19 @@ impl Gateway {
                     }
                     enablings.invalidate(&whose);
                 }
-                self.buy_monitoring(wish, whose).await
+                self.buy_monitoring(wish, whose, claim).await
             }
             _ => Err(refusal::already_enabled()),
         }
     }
 
-    async fn buy_monitoring(&self, wish: &Wish, whose: Whose) -> Refused<Answer> {
+    async fn buy_monitoring(&self, wish: &Wish, whose: Whose, claim: Claim) -> Refused<Result<Answer, Elsewhere>> {
         let enablings = &self.0.monitoring.enablings;
         let sending = |hold, sent| enablings.insert(whose, Enabling { hold, sent, fate: Fate::Unknown });
-        let bought = self.buy_single(&wish.call, sending).await;
+        let bought = match self.buy_single(&wish.call, Some(claim), whose, sending).await {
+            Ok(bought) => bought,
+            Err(elsewhere) => return Ok(Err(elsewhere)),
+        };
         let about = About { operation: Operation::Enable, enterprise: Some(wish.call.enterprise), number: None };
         match bought.billing {
             Billing::NotBilled | Billing::NotSent => {
@@ -137,10 +155,10 @@ impl Gateway {
             }
             Billing::Unknown => {
                 self.forget(about, false, whose.0);
-                return self.recover_monitoring(wish, whose, bought).await;
+                return self.recover_monitoring(wish, whose, bought).await.map(Ok);
             }
         }
-        self.bought(bought, wish.call.price, Forward::Method)
+        self.bought(bought, wish.call.price, Forward::Method).map(Ok)
     }
 
     /// A free look that may show that the call has worked: a moment ago monitoring was not enabled.

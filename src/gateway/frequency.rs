@@ -13,9 +13,11 @@ use serde_json::json;
 use super::Gateway;
 use super::answer::{Answer, Content, Forward, Refused};
 use super::ask;
+use super::elsewhere::Elsewhere;
 use super::failure::{Failure, relay};
 use super::pass::{path, tells_of};
 use super::refusal;
+use super::retrieve::MOST_ROUNDS;
 use super::single::{Single, Whose, crashed, is_whole};
 use super::visit::Visit;
 use super::write::About;
@@ -25,21 +27,23 @@ use crate::policy::decision::Decision;
 use crate::policy::evidence::Billing;
 use crate::policy::money::Usd;
 use crate::policy::pricing::Billable;
-use crate::spend::HoldRefused;
+use crate::spend::{Claim, HoldId, HoldRefused};
 use crate::telnyx::{CheckFrequency, EnterpriseId, Operation, Route, record};
-use crate::upstream::{Context, Message};
+use crate::upstream::{Context, Message, NotSent};
 use crate::wire::directives::Directives;
 
 /// A month that was counted, or may have to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Counted {
-    frequency: CheckFrequency,
-    price: Usd,
+    pub(super) hold: HoldId,
+    pub(super) frequency: CheckFrequency,
+    pub(super) price: Usd,
     /// When its call was sent (monotonic).
-    at: Duration,
+    pub(super) at: Duration,
 }
 
 /// A schedule that is to be set.
+#[derive(Clone)]
 struct Change {
     identity: Identity,
     enterprise: EnterpriseId,
@@ -67,37 +71,54 @@ impl Gateway {
         let lead = self.alone((identity.partition, enterprise), visit).await?;
         let gateway = self.clone();
         let changing = self.0.tasks.spawn(async move {
-            let answer = gateway.change(change).await;
+            let answer = gateway.change(&change).await;
             lead.land(());
             answer
         });
         visit.waiting_for(changing).await.unwrap_or_else(|_| Err(crashed(Usd::ZERO)))
     }
 
-    async fn change(&self, change: Change) -> Refused<Answer> {
-        let numbers = if change.frequency == CheckFrequency::Never { 0 } else { self.numbers_of(&change).await? };
+    /// Decides anew as long as other gateways' calls for the enterprise come in between.
+    async fn change(&self, change: &Change) -> Refused<Answer> {
+        let since = self.0.clock.elapsed();
+        for _ in 0..MOST_ROUNDS {
+            match self.change_as_known(change).await? {
+                Ok(answer) => return Ok(answer),
+                Err(elsewhere) => self.wait_elsewhere(elsewhere, since).await?,
+            }
+        }
+        Err(refusal::failed(&Failure::NotSent(NotSent::Crowded)))
+    }
+
+    async fn change_as_known(&self, change: &Change) -> Refused<Result<Answer, Elsewhere>> {
+        let numbers = if change.frequency == CheckFrequency::Never { 0 } else { self.numbers_of(change).await? };
         let price = self.0.rules.prices.month(numbers, change.frequency);
         let whose = (change.identity.partition, change.enterprise);
         if price == Usd::ZERO {
-            return self.reset(&change, Decision::Passed).await;
+            return self.reset(change, Decision::Passed).await.map(Ok);
         }
+        let claim = Claim { known: self.0.monitoring.known(whose, Billable::Frequency), variant: Some(change.frequency.as_str()) };
         if self.has_counted(whose, change.frequency, price) {
             // It costs nothing more, and sets off what costs money all the same.
             let stopped = self.0.ledger.is_stopped().then(|| refusal::hold_refused(&HoldRefused::Stopped, price, &self.0.rules));
             return match stopped {
                 Some(refused) => Err(refused),
-                None => self.reset(&change, Decision::Cooldown).await,
+                None => self.reset(change, Decision::Cooldown).await.map(Ok),
             };
         }
-        let Change { identity, enterprise, frequency, context, message } = change;
+        let Change { identity, enterprise, frequency, context, message } = change.clone();
         let (operation, billable) = (Operation::Frequency, Billable::Frequency);
         let call = Single { caller: identity.caller, context, enterprise, number: None, operation, billable, price, message };
         let schedules = &self.0.monitoring.schedules;
-        let bought = self.buy_single(&call, |_, at| schedules.insert(whose, Counted { frequency, price, at })).await;
+        let sending = |hold, at| schedules.insert(whose, Counted { hold, frequency, price, at });
+        let bought = match self.buy_single(&call, Some(claim), whose, sending).await {
+            Ok(bought) => bought,
+            Err(elsewhere) => return Ok(Err(elsewhere)),
+        };
         if matches!(bought.billing, Billing::NotBilled | Billing::NotSent) {
             schedules.invalidate(&whose);
         }
-        self.bought(bought, price, Forward::Method).map_err(|mut refused| {
+        self.bought(bought, price, Forward::Method).map(Ok).map_err(|mut refused| {
             if let Content::Problem(problem) = &mut refused.content {
                 let (runs, check) = (frequency.most_runs(), self.0.rules.prices.price(billable));
                 let sum = format!("a month of this schedule is {numbers} numbers x {runs} runs x {check} dollars = {price}");

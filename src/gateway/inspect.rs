@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::Gateway;
-use crate::cache::{Entry, Key};
+use crate::cache::{Call, Entry, Key};
 use crate::policy::decision::Decision;
 use crate::policy::entitlement::Partition;
 use crate::telnyx::{EnterpriseId, PhoneNumber};
@@ -56,7 +56,7 @@ impl Gateway {
     pub fn inspect(&self, enterprise: EnterpriseId, number: PhoneNumber) -> Option<Known> {
         let key = Key { partition: Partition::SHARED, enterprise, number };
         let (calls, copy, now) = (self.0.calls.of(&key), self.0.cache.get(&key), self.0.clock.elapsed());
-        let ago = |at: Option<Duration>| at.map(|at| now.saturating_sub(at).as_secs());
+        let ago = |call: Option<Call>| call.map(|call| now.saturating_sub(call.sent).as_secs());
         let known = Known {
             enterprise,
             number,

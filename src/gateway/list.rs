@@ -69,7 +69,7 @@ impl Gateway {
     /// Whether a null may be served to who reads the number next: that depends on what was paid for it. It replaces no data, since a list
     /// may be behind it.
     fn may_keep_null(&self, key: &Key) -> bool {
-        let paid_ago = self.0.calls.of(key).paid.map(|paid| self.0.clock.elapsed().saturating_sub(paid));
+        let paid_ago = self.0.calls.of(key).paid.map(|paid| self.0.clock.elapsed().saturating_sub(paid.sent));
         let has_data = || self.0.cache.get(key).is_some_and(|copy| copy.kind() == Kind::Data);
         keeps_null(&Facts { paid_ago, ..Facts::default() }, self.0.rules.policy(key.enterprise)) && !has_data()
     }

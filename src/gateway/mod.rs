@@ -10,6 +10,7 @@ mod build;
 mod carry;
 mod charge;
 mod counted;
+mod elsewhere;
 mod enable;
 mod enterprise;
 mod explain;
@@ -63,6 +64,7 @@ use crate::policy::decide::Policy;
 use crate::policy::pricing::PriceList;
 use crate::policy::routes::{Closed, Route};
 use crate::server::{Abort, Service};
+use crate::shared::Redis;
 use crate::spend::books::{Books, BooksError};
 use crate::spend::{BudgetStatus, KillSwitch, Ledger, Override, OverrideRefused, Unavailable};
 use crate::telemetry::Metrics;
@@ -173,6 +175,10 @@ struct Shared {
     snapshots: Option<snapshot::Snapshots>,
     /// How far the lists were read ahead.
     synced: sync::Synced,
+    /// What several gateways share, if this is not on its own.
+    redis: Option<Redis>,
+    /// The ends of holds, this gateway's and others'.
+    ends: elsewhere::Ends,
     tasks: TaskTracker,
     /// For request bodies, and for answers that are one request's own.
     room: Room,

@@ -8,10 +8,12 @@ use tokio::time::timeout;
 
 use super::Gateway;
 use super::ask::Ask;
-use super::charge::{Denied, STOPPED};
+use super::charge::{Denied, STOPPED, Sent, Unheld};
 use super::failure::Failure;
 use super::look::{Keep, Look};
+use super::wait::Unmet;
 use crate::cache::{Content, Entry, Evidence};
+use crate::policy::claim::Known;
 use crate::policy::decide::{CLOCK_TOLERANCE, Kind};
 use crate::policy::decision::Decision;
 use crate::policy::evidence::{Answered, Billing, judge};
@@ -42,6 +44,8 @@ pub(super) enum End {
     Denied(Denied),
     /// It failed.
     Failed(Failure),
+    /// It was never made, since another gateway's call for the number was waited for in vain.
+    Unmet(Unmet),
 }
 
 impl Landing {
@@ -52,7 +56,7 @@ impl Landing {
             End::Served(..) => wanted != Some(Billable::Fresh) || self.operation == Billable::Fresh || self.billing == Billing::Billed,
             // Another caller's limits are none of this one's.
             End::Denied(denied) => wanted == Some(self.operation) && (denied.concerns_all() || *self.caller == *caller),
-            End::Failed(_) => wanted == Some(self.operation),
+            End::Failed(_) | End::Unmet(_) => wanted == Some(self.operation),
         }
     }
 }
@@ -68,14 +72,28 @@ struct Verdict {
 pub(super) const RECOVERY_WAIT: Duration = Duration::from_secs(5);
 
 impl Gateway {
-    /// Buys one answer.
-    pub(super) async fn purchase(&self, ask: &Ask, operation: Billable) -> Landing {
-        let (billing, end) = match self.permit(std::slice::from_ref(ask), operation).await.map(|mut holds| holds.pop()) {
-            Ok(Some(hold)) => self.carry_out(ask, operation, hold).await,
-            Ok(None) => (Billing::NotSent, End::Denied(Denied::Hold(HoldRefused::Unavailable))),
-            Err(denied) => (Billing::NotSent, End::Denied(denied)),
+    /// Buys one answer, as was decided on what was `known`. Nothing, if another gateway's call made that untrue: then all is decided anew.
+    pub(super) async fn purchase(&self, ask: &Ask, operation: Billable, known: Known) -> Option<Landing> {
+        let since = self.0.clock.elapsed();
+        let (billing, end) = loop {
+            match self.permit(std::slice::from_ref(ask), operation, &[known]).await.map(|mut holds| holds.pop()) {
+                Ok(Some(hold)) => break self.carry_out(ask, operation, hold).await,
+                Ok(None) => break (Billing::NotSent, End::Denied(Denied::Hold(HoldRefused::Unavailable))),
+                Err(Unheld::Denied(denied)) => break (Billing::NotSent, End::Denied(denied)),
+                Err(Unheld::Busy(ending)) => {
+                    if let Err(unmet) = self.wait_for_others(ending, since).await {
+                        break (Billing::NotSent, End::Unmet(unmet));
+                    }
+                }
+                Err(Unheld::Later(told)) => {
+                    for told in &told {
+                        self.learn_calls(ask.key, told);
+                    }
+                    return None;
+                }
+            }
         };
-        Landing { caller: ask.caller.name.clone(), operation, billing, end }
+        Some(Landing { caller: ask.caller.name.clone(), operation, billing, end })
     }
 
     /// Sends the number's GET, once.
@@ -99,7 +117,7 @@ impl Gateway {
         }
         let end = match verdict.result {
             Ok(content) => self.keep_answer(ask, operation, verdict.billing, content, sent.at),
-            Err(Failure::OutcomeUnknown) => return self.recover(ask, sent.at).await,
+            Err(Failure::OutcomeUnknown) => return self.recover(ask, &sent).await,
             Err(failure) => End::Failed(failure),
         };
         self.remember(&sent, verdict.billing);
@@ -124,14 +142,14 @@ impl Gateway {
     }
 
     /// The free look that may show what became of a call: data newer than its dispatch means that it worked.
-    async fn recover(&self, ask: &Ask, sent: Duration) -> (Billing, End) {
+    async fn recover(&self, ask: &Ask, sent: &Sent) -> (Billing, End) {
         // A task of its own: what the look shows is recorded, also if nobody waits any more.
         let (gateway, key, context) = (self.clone(), ask.key, ask.context.clone());
         let look = self.0.tasks.spawn(async move { gateway.look_upstream(key, &context, Keep::Yes).await });
         if let Ok(Ok(Look::Found(entry))) = timeout(RECOVERY_WAIT, look).await {
-            let since_sent = self.0.clock.elapsed().saturating_sub(sent);
+            let since_sent = self.0.clock.elapsed().saturating_sub(sent.at);
             if entry.data_age().is_some_and(|age| age <= since_sent + CLOCK_TOLERANCE) {
-                self.0.calls.recovered(ask.key, sent);
+                self.0.calls.recovered(ask.key, sent.hold);
                 return (Billing::Billed, End::Served(entry, Decision::Recovered));
             }
         }

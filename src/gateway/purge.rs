@@ -81,7 +81,7 @@ impl Gateway {
     fn is_exposed(&self, copy: &Entry) -> bool {
         let policy = self.0.rules.policy(copy.key().enterprise);
         let now = self.0.clock.elapsed();
-        let is_remembered = || self.0.calls.of(copy.key()).paid.is_some_and(|paid| now.saturating_sub(paid) < policy.null_ttl);
+        let is_remembered = || self.0.calls.of(copy.key()).paid.is_some_and(|paid| now.saturating_sub(paid.sent) < policy.null_ttl);
         copy.kind() == Kind::Null && policy.first_touch == FirstTouch::Bill && !is_remembered()
     }
 }

@@ -35,8 +35,9 @@ impl Gateway {
         let order = Order { billable: Billable::Remediation, operation: route.operation, message };
         // A task of its own, which owns the holds: who leaves does not cancel it.
         let (gateway, count) = (self.clone(), asks.len());
-        let buying = self.0.tasks.spawn(async move { gateway.buy_all(&asks, &order).await });
-        let sale = visit.waiting_for(buying).await.unwrap_or_else(|_| Sale::lost(count));
+        let buying = self.0.tasks.spawn(async move { gateway.buy_all(&asks, &order, &[]).await });
+        // It claims nothing that another gateway could have.
+        let sale = visit.waiting_for(buying).await.ok().and_then(Result::ok).unwrap_or_else(|| Sale::lost(count));
         self.sold(sale, Billable::Remediation)
     }
 }

@@ -124,8 +124,8 @@ impl Gateway {
             want: ask.want,
             may_fresh: ask.caller.may(Permission::Fresh),
             copy: copy.as_ref().map(|copy| copy.facts(now)),
-            paid_ago: since(calls.paid, now),
-            unknown_ago: since(calls.unknown, now),
+            paid_ago: since(calls.paid.map(|call| call.sent), now),
+            unknown_ago: since(calls.unknown.map(|call| call.sent), now),
             memory: now.saturating_sub(self.0.remembers_since),
             in_flight,
             look_failed_ago: since(self.0.failed_looks.of(&ask.key, now), now),
@@ -145,8 +145,8 @@ impl Gateway {
                 let flight = lead.follow();
                 let (gateway, ask) = (self.clone(), ask.clone());
                 self.0.tasks.spawn(async move {
-                    let landing = gateway.purchase(&ask, operation).await;
-                    lead.land(Some(landing));
+                    let landing = gateway.purchase(&ask, operation, known.known()).await;
+                    lead.land(landing);
                 });
                 Some((flight, Part::Own))
             }
@@ -182,6 +182,11 @@ impl Gateway {
                 course.failure = Some(failure);
                 None
             }
+            End::Unmet(why) => {
+                course.facts.refused = Some(Reason::Upstream);
+                course.failure = Some(why.into());
+                None
+            }
             End::Failed(failure) => Some(Err(Box::new(Answer { bill: course.bill, ..*refusal::failed(&failure) }))),
         }
     }
@@ -207,7 +212,7 @@ impl Gateway {
             }
         };
         if let (Decision::Recovered, Some(sent)) = (decision, course.calls.unknown) {
-            self.0.calls.recovered(ask.key, sent);
+            self.0.calls.recovered(ask.key, sent.hold);
         }
         Answer { decision, bill: course.bill, avoided: self.avoided(ask, decision), content }
     }
@@ -253,8 +258,8 @@ impl Course {
     /// Adds what a look brought, and how old everything else is by now.
     pub(super) fn looked(&mut self, look: Arc<Look>, now: Duration) {
         self.facts.probe = Some(look.fact());
-        self.facts.paid_ago = since(self.calls.paid, now);
-        self.facts.unknown_ago = since(self.calls.unknown, now);
+        self.facts.paid_ago = since(self.calls.paid.map(|call| call.sent), now);
+        self.facts.unknown_ago = since(self.calls.unknown.map(|call| call.sent), now);
         if let Look::Failed(failure) = &*look {
             self.failure = Some(failure.clone());
         }

@@ -2,6 +2,7 @@
 //!
 //! It runs in a task of its own, which owns the hold. Calls about the same enterprise's monitoring are made one after another.
 
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,8 @@ use moka::sync::Cache;
 use super::Gateway;
 use super::answer::{Answer, Bill, Content, Forward, Refused};
 use super::batch::End;
-use super::charge::{Denied, STOPPED};
+use super::charge::{Denied, STOPPED, Unheld};
+use super::elsewhere::Elsewhere;
 use super::enable::Enabling;
 use super::failure::{Failure, relay};
 use super::frequency::Counted;
@@ -24,13 +26,14 @@ use super::wait::Unmet;
 use crate::auth::Caller;
 use crate::flight::{Flights, Lead, Seat};
 use crate::policy::budget::Charge;
+use crate::policy::claim::Known;
 use crate::policy::decision::Decision;
 use crate::policy::enable::Fate;
 use crate::policy::entitlement::Partition;
 use crate::policy::evidence::{Billing, judge_one};
 use crate::policy::money::Usd;
 use crate::policy::pricing::Billable;
-use crate::spend::{HoldId, HoldRefused};
+use crate::spend::{Claim, HoldId, HoldRefused, Past};
 use crate::telnyx::{EnterpriseId, Operation, PhoneNumber};
 use crate::upstream::{self, Context, Message, NotSent, Outcome};
 
@@ -49,11 +52,13 @@ pub(super) struct Monitoring {
     pub(super) enablings: Cache<Whose, Enabling>,
     /// The last schedule whose month was counted.
     pub(super) schedules: Cache<Whose, Counted>,
+    /// The last calls, whatever was forgotten of them since.
+    known: Cache<(Whose, Billable), Known>,
 }
 
 impl Default for Monitoring {
     fn default() -> Self {
-        Self { aloft: Flights::default(), enablings: memory(), schedules: memory() }
+        Self { aloft: Flights::default(), enablings: memory(), schedules: memory(), known: memory() }
     }
 }
 
@@ -81,10 +86,70 @@ impl Monitoring {
         }
         self.schedules.invalidate(whose);
     }
+
+    /// The last calls of an operation for an enterprise. Asked before anything is decided on what is remembered of them.
+    pub(super) fn known(&self, whose: Whose, operation: Billable) -> Known {
+        self.known.get(&(whose, operation)).unwrap_or_default()
+    }
+
+    /// A call was billed, or may have been.
+    fn knows(&self, whose: Whose, operation: Billable, told: Known) {
+        self.known.entry((whose, operation)).and_upsert_with(|kept| {
+            let kept = kept.map(moka::Entry::into_value).unwrap_or_default();
+            let paid = kept.paid.max(told.paid);
+            Known { paid, unknown: kept.unknown.max(told.unknown).filter(|unknown| Some(*unknown) > paid) }
+        });
+    }
+
+    /// Learns of the last call that was billed and of the last of unknown outcome, in whatever order they are told. What was known is
+    /// not learnt again: it may have been forgotten on purpose.
+    pub(super) fn learn(&self, whose: Whose, operation: Billable, [paid, unknown]: [Option<&Past>; 2], now: Duration) {
+        let known = self.known(whose, operation);
+        let paid = paid.filter(|past| Some(past.hold) > known.paid);
+        let unknown = unknown.filter(|past| Some(past.hold) > known.unknown.max(known.paid));
+        for (past, fate) in paid.map(|past| (past, Fate::Paid)).into_iter().chain(unknown.map(|past| (past, Fate::Counted))) {
+            let sent = now.saturating_sub(past.ago);
+            match operation {
+                Billable::Enable => self.learn_enabling(whose, Enabling { hold: past.hold, sent, fate }),
+                Billable::Frequency => self.learn_schedule(whose, past, sent),
+                _ => {}
+            }
+        }
+        // After what it is about: whoever finds it known finds that too.
+        self.knows(whose, operation, Known { paid: paid.map(|past| past.hold), unknown: unknown.map(|past| past.hold) });
+    }
+
+    fn learn_enabling(&self, whose: Whose, told: Enabling) {
+        match self.enablings.get(&whose) {
+            Some(last) if last.hold > told.hold || (last.hold == told.hold && told.fate != Fate::Paid) => {}
+            Some(last) if last.hold == told.hold => self.enablings.insert(whose, Enabling { fate: Fate::Paid, ..last }),
+            _ => {
+                self.enablings.insert(whose, told);
+                // Where it was enabled anew, what was scheduled before is over.
+                self.schedules.invalidate(&whose);
+            }
+        }
+    }
+
+    fn learn_schedule(&self, whose: Whose, past: &Past, sent: Duration) {
+        let Some(frequency) = past.variant.as_ref().and_then(|variant| variant.parse().ok()) else { return };
+        if self.schedules.get(&whose).is_none_or(|last| last.hold < past.hold) {
+            self.schedules.insert(whose, Counted { hold: past.hold, frequency, price: past.price, at: sent });
+        }
+    }
+
+    /// A call turned out not to have been billed.
+    pub(super) fn was_not_billed(&self, whose: Whose, operation: Billable, hold: HoldId) {
+        match operation {
+            Billable::Enable if self.enablings.get(&whose).is_some_and(|last| last.hold == hold) => self.enablings.invalidate(&whose),
+            Billable::Frequency if self.schedules.get(&whose).is_some_and(|last| last.hold == hold) => self.schedules.invalidate(&whose),
+            _ => {}
+        }
+    }
 }
 
 /// `TinyLFU` could refuse to remember a call that was just made.
-fn memory<T: Clone + Send + Sync + 'static>() -> Cache<Whose, T> {
+fn memory<K: Eq + Hash + Send + Sync + 'static, T: Clone + Send + Sync + 'static>() -> Cache<K, T> {
     Cache::builder().max_capacity(REMEMBERED).eviction_policy(EvictionPolicy::lru()).build()
 }
 
@@ -123,8 +188,14 @@ impl Gateway {
         Err(refusal::failed(&Failure::NotSent(NotSent::Crowded)))
     }
 
-    /// Buys it. `sending` is told of the hold right before the call leaves.
-    pub(super) async fn buy_single(&self, call: &Single, sending: impl FnOnce(HoldId, Duration)) -> Bought {
+    /// Buys what nobody else could be buying. `sending` is told of the hold right before the call leaves.
+    pub(super) async fn buy_single(
+        &self,
+        call: &Single,
+        claim: Option<Claim>,
+        whose: Whose,
+        sending: impl FnOnce(HoldId, Duration),
+    ) -> Result<Bought, Elsewhere> {
         let denied = |denied| Bought { billing: Billing::NotSent, end: End::Denied(denied) };
         let charge = Charge {
             request_id: call.context.request_id.to_str().unwrap_or_default().to_owned(),
@@ -134,16 +205,24 @@ impl Gateway {
             operation: call.billable,
             price: call.price,
         };
-        let hold = match self.permit_all(&call.caller.name, &call.context, vec![charge]).await.map(|mut holds| holds.pop()) {
+        let wanted = (vec![charge], claim.into_iter().collect());
+        let hold = match self.permit_all(&call.caller.name, &call.context, wanted).await.map(|mut holds| holds.pop()) {
             Ok(Some(hold)) => hold,
-            Ok(None) => return denied(Denied::Hold(HoldRefused::Unavailable)),
-            Err(why) => return denied(why),
+            Ok(None) => return Ok(denied(Denied::Hold(HoldRefused::Unavailable))),
+            Err(Unheld::Denied(why)) => return Ok(denied(why)),
+            Err(Unheld::Busy(ending)) => return Err(Elsewhere::Busy(ending)),
+            Err(Unheld::Later(told)) => {
+                for told in &told {
+                    self.0.monitoring.learn(whose, call.billable, [told.paid.as_ref(), told.unknown.as_ref()], self.0.clock.elapsed());
+                }
+                return Err(Elsewhere::Learnt);
+            }
         };
         let turn = match self.turn(&call.context).await {
             Ok(turn) => turn,
             Err(why) => {
                 self.settle(hold, Billing::NotSent, STOPPED).await;
-                return denied(why);
+                return Ok(denied(why));
             }
         };
         let at = self.0.clock.elapsed();
@@ -151,8 +230,15 @@ impl Gateway {
         let outcome = self.send(turn, &call.message, &call.context).await;
         let (billing, why, end) = call.judged(outcome);
         self.count_upstream(call.operation, billing, self.0.clock.elapsed().saturating_sub(at));
+        let id = hold.id();
         self.settle(hold, billing, why).await;
-        Bought { billing, end }
+        let known = match billing {
+            Billing::Billed => Known { paid: Some(id), unknown: None },
+            Billing::Unknown => Known { paid: None, unknown: Some(id) },
+            Billing::NotBilled | Billing::NotSent => Known::default(),
+        };
+        self.0.monitoring.knows(whose, call.billable, known);
+        Ok(Bought { billing, end })
     }
 
     /// The answer to it, in Telnyx's bytes.
@@ -198,4 +284,55 @@ pub(super) fn is_whole(answer: &upstream::Answer, operation: Operation, enterpri
 /// The task that owned the call is gone.
 pub(super) fn crashed(price: Usd) -> Box<Answer> {
     Box::new(Answer { bill: Bill::of(Billing::Unknown, price), ..*refusal::outcome_unknown() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Duration = Duration::from_hours(1);
+
+    fn whose() -> Whose {
+        (Partition::SHARED, "6a09cdc3-8948-47f0-aa62-74ac943d6c58".parse().expect("a UUID"))
+    }
+
+    fn past(hold: i64, variant: Option<&str>) -> Past {
+        Past { hold: HoldId(hold), ago: Duration::from_mins(1), price: Usd::from_micros(3), variant: variant.map(str::to_owned) }
+    }
+
+    fn enabling(monitoring: &Monitoring) -> Option<(i64, Fate)> {
+        monitoring.enablings.get(&whose()).map(|last| (last.hold.0, last.fate))
+    }
+
+    #[test]
+    fn the_last_enabling_is_learnt_in_whatever_order_it_is_told_and_not_again_once_forgotten() {
+        let monitoring = Monitoring::default();
+        let learn = |told: [Option<Past>; 2]| monitoring.learn(whose(), Billable::Enable, [told[0].as_ref(), told[1].as_ref()], NOW);
+        learn([None, Some(past(2, None))]);
+        learn([Some(past(1, None)), None]);
+        assert_eq!(enabling(&monitoring), Some((2, Fate::Counted)), "nothing is taken back of another gateway's call");
+        assert_eq!(monitoring.known(whose(), Billable::Enable), Known { paid: Some(HoldId(1)), unknown: Some(HoldId(2)) });
+        learn([Some(past(2, None)), None]);
+        assert_eq!(enabling(&monitoring), Some((2, Fate::Paid)));
+        assert_eq!(monitoring.known(whose(), Billable::Enable), Known { paid: Some(HoldId(2)), unknown: None });
+        monitoring.forget(&whose());
+        learn([Some(past(2, None)), None]);
+        assert_eq!(enabling(&monitoring), None, "it was disabled since");
+        learn([Some(past(3, None)), None]);
+        monitoring.was_not_billed(whose(), Billable::Enable, HoldId(2));
+        assert_eq!(enabling(&monitoring), Some((3, Fate::Paid)));
+    }
+
+    #[test]
+    fn a_schedule_is_over_where_monitoring_was_enabled_anew() {
+        let monitoring = Monitoring::default();
+        let counted = || monitoring.schedules.get(&whose()).map(|counted| (counted.hold.0, counted.frequency.as_str()));
+        monitoring.learn(whose(), Billable::Frequency, [Some(&past(5, Some("daily"))), None], NOW);
+        monitoring.learn(whose(), Billable::Frequency, [None, Some(&past(4, Some("weekly")))], NOW);
+        assert_eq!(counted(), Some((5, "daily")));
+        monitoring.learn(whose(), Billable::Enable, [Some(&past(6, None)), None], NOW);
+        assert_eq!(counted(), None);
+        monitoring.learn(whose(), Billable::Frequency, [Some(&past(7, Some("no word of ours"))), None], NOW);
+        assert_eq!((counted(), monitoring.known(whose(), Billable::Frequency).paid), (None, Some(HoldId(7))), "and is counted again");
+    }
 }

@@ -34,7 +34,7 @@ impl Snapshots {
         let (shown, began) = (path.display().to_string(), clock.elapsed());
         let touched = |key: &_| {
             let calls = calls.of(key);
-            calls.paid.max(calls.unknown)
+            calls.paid.map(|call| call.sent).max(calls.unknown.map(|call| call.sent))
         };
         match cache.read_snapshot(&path, (clock.now(), began), touched) {
             Ok(None) => tracing::info!(path = shown, "there is no snapshot of the cache yet"),

@@ -63,7 +63,9 @@ impl Gateway {
         let about = About { operation: call.operation, enterprise: Some(call.enterprise), number: call.number };
         let forward = if reads.is_some() { Forward::Bypass } else { Forward::Method };
         if call.price > Usd::ZERO {
-            let bought = self.buy_single(call, |_, _| {}).await;
+            let Ok(bought) = self.buy_single(call, None, (identity.partition, call.enterprise), |_, _| {}).await else {
+                unreachable!("it claims nothing that another gateway could have")
+            };
             if reads.is_none() && matches!(bought.billing, Billing::Billed | Billing::Unknown) {
                 self.forget(about, false, identity.partition);
             }

@@ -129,9 +129,9 @@ impl Pending {
     }
 
     /// A later call for the number was billed: what is found from now on may be that one's, and is worth a look.
-    pub(super) fn overtaken(&self, key: &Key, now: Duration) {
+    pub(super) fn overtaken(&self, key: &Key, by: HoldId, now: Duration) {
         if let Some(number) = self.numbers().all.get_mut(key) {
-            number.calls.iter_mut().for_each(|call| call.is_overtaken = true);
+            number.calls.iter_mut().for_each(|call| call.is_overtaken |= call.hold < by);
             number.due = number.due.min(now);
             self.0.changed.notify_one();
         }
@@ -166,7 +166,7 @@ impl Pending {
     }
 
     /// The ledger has what became of a call.
-    fn close(&self, hold: HoldId) {
+    pub(super) fn close(&self, hold: HoldId) {
         self.numbers().keep(|call| call.hold != hold);
     }
 
@@ -230,8 +230,8 @@ impl Gateway {
             // What cannot be recorded now is, after the next look; until then the call stays unknown. Two looks record it once.
             if let Ok(Ok(_)) = timeout(LEDGER_WAIT, self.0.ledger.correct(call.hold, finding, why)).await {
                 match finding {
-                    Finding::Billed => self.0.calls.recovered(*key, call.sent),
-                    Finding::NotBilled => self.0.calls.not_billed(*key, call.sent, None),
+                    Finding::Billed => self.0.calls.recovered(*key, call.hold),
+                    Finding::NotBilled => self.0.calls.not_billed(*key, call.hold, None),
                 }
                 self.0.pending.close(call.hold);
             }

@@ -10,6 +10,8 @@ use http::{HeaderMap, Method, Response};
 use jiff::Timestamp;
 
 use super::answer::{Answer, Bill, Content};
+use super::elsewhere::Ending;
+use super::wait::Unmet;
 use super::{Gateway, Shared, stamp};
 use crate::auth::{ANONYMOUS_PLACE, Identity};
 use crate::policy::decision::Decision;
@@ -34,6 +36,8 @@ pub(super) struct Visit {
     ended: bool,
     began: Duration,
     waited: Duration,
+    /// Since when it waits for what other gateways do.
+    waits_since: Option<Duration>,
     request_id: HeaderValue,
     traceparent: Option<HeaderValue>,
     /// Where the caller's counters are.
@@ -54,6 +58,7 @@ impl Visit {
             ended: false,
             began: gateway.0.clock.elapsed(),
             waited: Duration::ZERO,
+            waits_since: None,
             request_id: their_id(&head.headers).unwrap_or_else(ours),
             traceparent: head.headers.get(TRACEPARENT).filter(|context| is_trace_context(context)).cloned(),
             caller: ANONYMOUS_PLACE,
@@ -92,6 +97,13 @@ impl Visit {
         let result = event.await;
         drop(waiting);
         result
+    }
+
+    /// Waits until other gateways' calls have ended, all in all for no longer than reads wait.
+    pub(super) async fn wait_for_others(&mut self, ending: Ending) -> Result<(), Unmet> {
+        let gateway = self.gateway.clone();
+        let since = *self.waits_since.get_or_insert_with(|| gateway.0.clock.elapsed());
+        self.waiting_for(gateway.wait_for_others(ending, since)).await
     }
 
     /// It is streamed, and ends with its bodies.

@@ -2,6 +2,7 @@
 
 pub mod associate;
 pub mod budget;
+pub mod claim;
 pub mod decide;
 pub mod decision;
 pub mod enable;

@@ -23,7 +23,7 @@ pub struct Config {
     pub sentinels: Vec<String>,
     /// What the Sentinels call the master.
     pub sentinel_service: String,
-    /// Whose certificates to trust, in PEM, where those of the machine are not it. Not for servers that Sentinels name.
+    /// Whose certificates to trust, in PEM, where those of the machine are not it.
     pub ca_certificate: Option<PathBuf>,
     /// How long an answer may take before billable work is refused.
     pub timeout: Span,

@@ -7,20 +7,27 @@
 
 mod config;
 mod durability;
+mod follow;
+#[cfg(test)]
+#[path = "../../tests/it/harness/redis.rs"]
+pub(crate) mod server;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster::{ClusterClient, ClusterClientBuilder};
 use redis::cluster_async::ClusterConnection;
-use redis::sentinel::{SentinelClient, SentinelNodeConnectionInfo, SentinelServerType};
+use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, Pipeline, RedisError, RedisFuture,
-    TlsCertificates, TlsMode, Value,
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, Pipeline, RedisConnectionInfo, RedisError,
+    RedisFuture, TlsCertificates, TlsMode, Value,
 };
 
 pub use self::config::Config;
 pub use self::durability::{Shortcoming, shortcomings};
+pub use self::follow::{Entry, News, NoPosition, Position, follow};
 use crate::secret::NoSecret;
 
 /// Where the Redis is.
@@ -28,6 +35,7 @@ use crate::secret::NoSecret;
 pub struct Redis {
     config: Config,
     server: ConnectionInfo,
+    sentinels: Vec<ConnectionInfo>,
     certificates: Option<TlsCertificates>,
 }
 
@@ -40,6 +48,9 @@ pub enum NoRedis {
     /// A URL cannot be used.
     #[error("{0}: {1}; write redis://user:password@host:6379/0, rediss:// for TLS, or unix:///path")]
     Url(&'static str, RedisError),
+    /// The Sentinels are not asked alike.
+    #[error("shared.sentinels: all are asked by one user with one password")]
+    Sentinels,
     /// The certificate cannot be read.
     #[error("shared.ca_certificate: {0}")]
     Certificate(std::io::Error),
@@ -59,12 +70,17 @@ impl Redis {
     pub fn new(config: &Config) -> Result<Option<Self>, NoRedis> {
         let Some(url) = &config.redis_url else { return Ok(None) };
         let server = url.read()?.expose().into_connection_info().map_err(|error| NoRedis::Url("shared.redis_url", error))?;
-        for sentinel in &config.sentinels {
-            sentinel.as_str().into_connection_info().map_err(|error| NoRedis::Url("shared.sentinels", error))?;
+        let sentinels = config.sentinels.iter().map(|sentinel| sentinel.as_str().into_connection_info());
+        let sentinels: Vec<_> = sentinels.collect::<Result<_, _>>().map_err(|error| NoRedis::Url("shared.sentinels", error))?;
+        let user = |sentinel: &ConnectionInfo| {
+            (sentinel.redis_settings().username().map(str::to_owned), sentinel.redis_settings().password().map(str::to_owned))
+        };
+        if sentinels.windows(2).any(|pair| user(&pair[0]) != user(&pair[1])) {
+            return Err(NoRedis::Sentinels);
         }
         let root = config.ca_certificate.as_ref().map(std::fs::read).transpose().map_err(NoRedis::Certificate)?;
         let certificates = root.map(|root| TlsCertificates { client_tls: None, root_cert: Some(root) });
-        Ok(Some(Self { config: config.clone(), server, certificates }))
+        Ok(Some(Self { config: config.clone(), server, sentinels, certificates }))
     }
 
     /// Its settings.
@@ -79,15 +95,20 @@ impl Redis {
 
     /// Connects, within the time that the configuration leaves for it.
     pub async fn connect(&self) -> Result<Link, RedisError> {
-        let limit = self.config.connect_timeout.0;
-        tokio::time::timeout(limit, self.connect_at_leisure()).await.unwrap_or_else(|_| Err(timed_out("connecting", limit)))
+        self.connect_to_wait(self.config.timeout.0).await
     }
 
-    async fn connect_at_leisure(&self) -> Result<Link, RedisError> {
+    /// The same for questions whose answers may take so long.
+    pub async fn connect_to_wait(&self, longest: Duration) -> Result<Link, RedisError> {
+        let limit = self.config.connect_timeout.0;
+        tokio::time::timeout(limit, self.connect_at_leisure(longest)).await.unwrap_or_else(|_| Err(timed_out("connecting", limit)))
+    }
+
+    async fn connect_at_leisure(&self, longest: Duration) -> Result<Link, RedisError> {
         // Whoever asks sets a bound for the whole of what it asks.
         let asked = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
         if self.config.cluster {
-            return self.cluster()?.get_async_connection().await.map(Link::Cluster);
+            return self.cluster(longest)?.get_async_connection().await.map(Link::Cluster);
         }
         let connection = if self.config.sentinels.is_empty() {
             self.client()?.get_multiplexed_async_connection_with_config(&asked).await
@@ -104,9 +125,9 @@ impl Redis {
         }
     }
 
-    fn cluster(&self) -> Result<ClusterClient, RedisError> {
+    fn cluster(&self, longest: Duration) -> Result<ClusterClient, RedisError> {
         let builder = ClusterClientBuilder::new([self.server.clone()]).retries(0).connection_timeout(self.config.connect_timeout.0);
-        let builder = builder.response_timeout(self.config.timeout.0);
+        let builder = builder.response_timeout(longest);
         match &self.certificates {
             Some(certificates) => builder.certs(certificates.clone()).build(),
             None => builder.build(),
@@ -115,15 +136,38 @@ impl Redis {
 
     /// Sentinels are asked as their own URLs say, and the master that they name as `redis_url` says.
     fn sentinels(&self) -> Result<SentinelClient, RedisError> {
-        let master = SentinelNodeConnectionInfo::default().set_redis_connection_info(self.server.redis_settings().clone());
-        let master =
-            if matches!(self.server.addr(), ConnectionAddr::TcpTls { .. }) { master.set_tls_mode(TlsMode::Secure) } else { master };
-        SentinelClient::build(
-            self.config.sentinels.iter().map(String::as_str).collect(),
-            self.config.sentinel_service.clone(),
-            Some(master),
-            SentinelServerType::Master,
-        )
+        let asked = self.sentinels.iter().map(|sentinel| match &self.certificates {
+            // Where they have TLS it is under the same authority.
+            Some(certificates) => Ok(Client::build_with_tls(sentinel.clone(), certificates.clone())?.get_connection_info().addr().clone()),
+            None => Ok(sentinel.addr().clone()),
+        });
+        let asked = asked.collect::<Result<Vec<_>, RedisError>>()?;
+        let builder = SentinelClientBuilder::new(asked, &self.config.sentinel_service, SentinelServerType::Master)?;
+        let (master, sentinel) = (self.server.redis_settings(), self.sentinels.first().map(ConnectionInfo::redis_settings));
+        let builder = builder.set_client_to_redis_db(master.db());
+        let builder = with(builder, master.username(), SentinelClientBuilder::set_client_to_redis_username);
+        let builder = with(builder, master.password(), SentinelClientBuilder::set_client_to_redis_password);
+        let builder =
+            with(builder, sentinel.and_then(RedisConnectionInfo::username), SentinelClientBuilder::set_client_to_sentinel_username);
+        let builder =
+            with(builder, sentinel.and_then(RedisConnectionInfo::password), SentinelClientBuilder::set_client_to_sentinel_password);
+        if !matches!(self.server.addr(), ConnectionAddr::TcpTls { .. }) {
+            return builder.build();
+        }
+        let builder = builder.set_client_to_redis_tls_mode(TlsMode::Secure);
+        with(builder, self.certificates.clone(), SentinelClientBuilder::set_client_to_redis_certificates).build()
+    }
+}
+
+/// Sets what there is.
+fn with<T>(
+    builder: SentinelClientBuilder,
+    value: Option<T>,
+    set: impl Fn(SentinelClientBuilder, T) -> SentinelClientBuilder,
+) -> SentinelClientBuilder {
+    match value {
+        Some(value) => set(builder, value),
+        None => builder,
     }
 }
 

@@ -1,6 +1,5 @@
 //! What the ledger tells: statuses, refusals, ends, events; and what operators tell it.
 
-use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -12,19 +11,10 @@ use serde::Serialize;
 use strum::{IntoStaticStr, VariantArray};
 
 use crate::policy::budget::Scope;
+pub use crate::policy::claim::HoldId;
 use crate::policy::money::Usd;
 use crate::policy::pricing::Billable;
 use crate::telnyx::{EnterpriseId, PhoneNumber};
-
-/// The id of a hold: its row in the table `charge`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct HoldId(pub(super) i64);
-
-impl fmt::Display for HoldId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
 
 /// How a hold ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr, VariantArray)]
@@ -198,6 +188,58 @@ pub enum HoldRefused {
     /// The ledger cannot record a hold.
     #[error("the ledger is unavailable")]
     Unavailable,
+}
+
+/// Why an order is not held.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotHeld {
+    /// It is refused.
+    #[error(transparent)]
+    Refused(#[from] HoldRefused),
+    /// Others have these holds open for what it claims.
+    #[error("another call for the same is under way")]
+    Busy(Vec<HoldId>),
+    /// Whoever decided on it knew less of the last calls than the ledger does.
+    #[error("a call for the same was made meanwhile")]
+    Later(Vec<Told>),
+    /// A rate that it takes is used up.
+    #[error("a rate is used up")]
+    Limited {
+        /// Its place in the order.
+        rate: usize,
+        /// When it lets as many through.
+        wait: Duration,
+    },
+}
+
+impl From<Unavailable> for NotHeld {
+    fn from(_: Unavailable) -> Self {
+        Self::Refused(HoldRefused::Unavailable)
+    }
+}
+
+/// What the ledger knows of the last calls for what a charge claims.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// The charge's place in the order.
+    pub charge: usize,
+    /// The last that was billed.
+    pub paid: Option<Past>,
+    /// The last whose outcome is unknown, if it is later.
+    pub unknown: Option<Past>,
+}
+
+/// A call that was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Past {
+    /// Its hold.
+    pub hold: HoldId,
+    /// Time since that was taken, by the clock of whoever keeps the ledger.
+    pub ago: Duration,
+    /// What it cost.
+    pub price: Usd,
+    /// Which of several things its operation may be about, if it said.
+    pub variant: Option<String>,
 }
 
 impl From<Unavailable> for HoldRefused {

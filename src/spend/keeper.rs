@@ -9,7 +9,7 @@ use jiff::{SignedDuration, tz::TimeZone};
 
 use super::accounts::OpenHold;
 use super::writer::{Correction, Ending, Granting, Request, Switching};
-use super::{BudgetStatus, End, HoldId, HoldRefused, OpenFailure, OverrideRefused, Posted, View};
+use super::{BudgetStatus, End, HoldId, NotHeld, OpenFailure, OverrideRefused, Posted, View};
 use crate::clock::Clock;
 use crate::policy::budget::Budget;
 use crate::policy::money::Usd;
@@ -62,6 +62,11 @@ impl Batch {
             && self.grants.is_empty()
             && self.requests.is_empty()
     }
+
+    /// How many charges it is about.
+    pub(super) fn charges(&self) -> usize {
+        self.ends.len() + self.corrections.len() + self.requests.iter().map(|request| request.order.charges.len()).sum::<usize>()
+    }
 }
 
 /// What was done; answers stand in the order of their commands.
@@ -70,7 +75,7 @@ pub(super) struct Written {
     /// Whether each correction was news: its hold was assumed, and not corrected before.
     pub(super) corrections: Vec<bool>,
     pub(super) grants: Vec<Result<BudgetStatus, OverrideRefused>>,
-    pub(super) holds: Vec<Result<Vec<HoldId>, HoldRefused>>,
+    pub(super) holds: Vec<Result<Vec<HoldId>, NotHeld>>,
     pub(super) ends: Vec<(End, OpenHold)>,
     /// What corrections took back.
     pub(super) taken_back: Vec<(Usd, OpenHold)>,

@@ -19,8 +19,10 @@ pub mod books;
 mod disk;
 mod embedded;
 mod facts;
+mod heard;
 mod hold;
 mod keeper;
+mod order;
 mod retention;
 mod shared;
 mod stop;
@@ -47,11 +49,13 @@ use self::accounts::{Account, Accounts, verdict};
 use self::disk::{Disk, Place};
 use self::embedded::Embedded;
 pub use self::facts::{
-    BudgetStatus, End, Event, Finding, HoldId, HoldRefused, KillSwitch, NotAnEnd, Observe, OpenError, OpenFailure, OpenHolds, Override,
-    OverrideRefused, Posted, Unavailable,
+    BudgetStatus, End, Event, Finding, HoldId, HoldRefused, KillSwitch, NotAnEnd, NotHeld, Observe, OpenError, OpenFailure, OpenHolds,
+    Override, OverrideRefused, Past, Posted, Told, Unavailable,
 };
+pub use self::heard::{Became, Heard};
 pub use self::hold::Hold;
 use self::keeper::Keeper;
+pub use self::order::{Claim, Order, Taken};
 use self::shared::{Setup, Shared};
 use self::stop::Stop;
 use self::writer::{Acknowledging, Command, Correction, Granting, Request, Switching, Writer};
@@ -91,8 +95,8 @@ pub struct Ledger {
     /// The place in the queue that is kept for [`Ledger::close`].
     closing: Arc<Mutex<Option<OwnedPermit<Command>>>>,
     clock: Clock,
-    /// Whether holds are refused at once while the ledger is known to be away.
-    fails_fast: bool,
+    /// For a ledger that others keep: how long a hold may take. Holds are refused at once while it is known to be away.
+    answers_within: Option<Duration>,
 }
 
 /// What the writer last committed, for everyone to see.
@@ -101,6 +105,8 @@ struct View {
     open: usize,
     oldest: Option<Duration>,
     available: bool,
+    /// When others may take this gateway for dead and give up its holds (monotonic), unless something is heard of it before.
+    lapses: Option<Duration>,
     /// For what the ledger is not to be relied on.
     warnings: Arc<Vec<String>>,
 }
@@ -112,6 +118,7 @@ impl View {
             open: accounts.open_count(),
             oldest: accounts.oldest(),
             available,
+            lapses: None,
             warnings: Arc::default(),
         }
     }
@@ -129,7 +136,7 @@ impl Ledger {
         let since = remembered_since(&clock, memory);
         let stop = Arc::<Stop>::default();
         let keeper = Embedded::new(Disk::new(place.clone()), budgets, Arc::clone(&stop), config.retention.0, since, clock.clone());
-        Self::serve(keeper, place, stop, clock, observe, false)
+        Self::serve(keeper, place, stop, clock, observe, None)
     }
 
     /// The same for a ledger that gateways share: joins those that run already. They have to have the same prices, and the same budgets but for
@@ -142,11 +149,11 @@ impl Ledger {
         clock: Clock,
         observe: Observe,
     ) -> Result<Self, OpenError> {
-        let (place, stop) = (Place::new(&config.path), Arc::<Stop>::default());
-        let (recall_since, retention) = (remembered_since(&clock, memory), config.retention.0);
+        let (place, stop, limit) = (Place::new(&config.path), Arc::<Stop>::default(), redis.config().timeout.0);
+        let (retention, clock_of_keeper) = (config.retention.0, clock.clone());
         let setup =
-            Setup { redis, place: place.clone(), budgets, prices, stop: Arc::clone(&stop), retention, recall_since, clock: clock.clone() };
-        let served = Self::serve(Shared::new(setup), place, stop, clock, observe, true);
+            Setup { redis, place: place.clone(), budgets, prices, stop: Arc::clone(&stop), retention, memory, clock: clock_of_keeper };
+        let served = Self::serve(Shared::new(setup), place, stop, clock, observe, Some(limit));
         served.map_err(|why| OpenError { path: config.path.clone(), why })
     }
 
@@ -157,7 +164,7 @@ impl Ledger {
         stop: Arc<Stop>,
         clock: Clock,
         observe: Observe,
-        fails_fast: bool,
+        answers_within: Option<Duration>,
     ) -> Result<Self, OpenFailure> {
         let mut writer = Writer::new(keeper, observe);
         let view = writer.view();
@@ -181,7 +188,7 @@ impl Ledger {
         };
         thread::Builder::new().name("ledger".to_owned()).spawn(run).map_err(OpenFailure::Writer)?;
         is_open.recv().unwrap_or_else(|_| Err(OpenFailure::Writer(io::ErrorKind::BrokenPipe.into())))?;
-        Ok(Self { queue, view, stop, place, closing, clock, fails_fast })
+        Ok(Self { queue, view, stop, place, closing, clock, answers_within })
     }
 
     /// Holds a charge's price in every budget that applies, or in none. Returns when that is durable.
@@ -190,17 +197,33 @@ impl Ledger {
         holds.pop().ok_or(HoldRefused::Unavailable)
     }
 
-    /// Holds the prices of charges that are made together, all or none of them. There is a hold for each, in their order.
+    /// Holds the prices of charges that are made together, all or none of them. There is a hold for each, in their order. A shared ledger
+    /// that does not answer in time refuses them.
     pub async fn hold_all(&self, charges: Vec<Charge>) -> Result<Vec<Hold>, HoldRefused> {
-        if self.fails_fast && !self.is_available() {
-            return Err(HoldRefused::Unavailable);
+        match self.take(charges.into()).await {
+            Ok(holds) => Ok(holds),
+            Err(NotHeld::Refused(refused)) => Err(refused),
+            Err(NotHeld::Busy(_) | NotHeld::Later(_) | NotHeld::Limited { .. }) => unreachable!("it claims nothing, and takes no rate"),
         }
-        let seats = charges.iter().map(|_| self.queue.clone().try_reserve_owned());
+    }
+
+    /// The same on the conditions of an order. A ledger that is not shared has none.
+    pub async fn take(&self, order: Order) -> Result<Vec<Hold>, NotHeld> {
+        if self.answers_within.is_some() && !self.is_available() {
+            return Err(Unavailable.into());
+        }
+        let limit = self.answers_within.map(|limit| shared::allowed(limit, order.charges.len()));
+        let seats = order.charges.iter().map(|_| self.queue.clone().try_reserve_owned());
         let seats = seats.collect::<Result<_, _>>().map_err(|_| Unavailable)?;
         let (answer, answered) = oneshot::channel();
-        self.queue.try_send(Command::Hold(Request { charges, seats, answer })).map_err(|_| Unavailable)?;
-        let holds = writer::answered(answered, &self.queue).await??;
-        Ok(holds.into_iter().map(Hold::claim).collect())
+        self.queue.try_send(Command::Hold(Request { order, seats, answer })).map_err(|_| Unavailable)?;
+        let answered = writer::answered(answered, &self.queue);
+        let holds = match limit {
+            None => answered.await,
+            // A server that is slow: an answer that comes later releases what was held.
+            Some(limit) => tokio::time::timeout(limit, answered).await.unwrap_or(Err(Unavailable)),
+        };
+        Ok(holds??.into_iter().map(Hold::claim).collect())
     }
 
     /// What [`Ledger::hold_all`] would say, from memory alone: a window that has just begun is taken for unspent. Waits for nothing,
@@ -263,6 +286,12 @@ impl Ledger {
     /// Whether the file could be written when it last was to be.
     pub fn is_available(&self) -> bool {
         self.view.load().available
+    }
+
+    /// Whether what this gateway holds is still its own for certain: whoever has not been heard of for so long that others may have given it up must
+    /// not send any more.
+    pub fn keeps_holds(&self) -> bool {
+        self.view.load().lapses.is_none_or(|lapses| self.clock.elapsed() < lapses)
     }
 
     /// For what the ledger is not to be relied on, as those who run the gateway should know.

@@ -18,10 +18,9 @@ use tokio::sync::oneshot;
 use super::keeper::{Batch, Keeper, Written};
 use super::stop::Stop;
 use super::{
-    BudgetStatus, End, Event, Finding, Hold, HoldId, HoldRefused, KillSwitch, Observe, OpenFailure, Override, OverrideRefused, Unavailable,
-    View,
+    BudgetStatus, End, Event, Finding, Hold, HoldId, KillSwitch, NotHeld, Observe, OpenFailure, Order, Override, OverrideRefused,
+    Unavailable, View,
 };
-use crate::policy::budget::Charge;
 
 /// How many commands one batch takes.
 const BATCH: usize = 256;
@@ -45,10 +44,10 @@ pub(super) enum Command {
 /// Someone who wants to send billable calls, all or none.
 #[derive(Debug)]
 pub(super) struct Request {
-    pub(super) charges: Vec<Charge>,
+    pub(super) order: Order,
     /// A place in the queue for the end of each.
     pub(super) seats: Vec<OwnedPermit<Command>>,
-    pub(super) answer: oneshot::Sender<Result<Vec<Hold>, HoldRefused>>,
+    pub(super) answer: oneshot::Sender<Result<Vec<Hold>, NotHeld>>,
 }
 
 /// The end of a hold.
@@ -267,7 +266,7 @@ impl<K: Keeper> Writer<K> {
             let _ = granting.answer.send(Err(OverrideRefused::Unavailable));
         }
         for request in batch.requests {
-            let _ = request.answer.send(Err(HoldRefused::Unavailable));
+            let _ = request.answer.send(Err(Unavailable.into()));
         }
         self.unwritten = batch.ends;
     }

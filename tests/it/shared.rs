@@ -1,15 +1,19 @@
 //! Several gateways on one Redis, each a process of its own: one wallet, whatever dies.
 
+mod claims;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use reputation_gateway::policy::money::Usd;
 use reputation_gateway::sandbox;
 use tempfile::TempDir;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
+use crate::harness::chaos::{Chaos, Moment, Weather};
 use crate::harness::process::{self, Process, text};
 use crate::harness::redis::RedisServer;
 use crate::harness::{Answer, Ask, ENTERPRISE, PATIENCE, STORED, books};
@@ -23,6 +27,8 @@ struct Place {
     upstream: Upstream,
     address: SocketAddr,
     upstream_timeout: &'static str,
+    /// What gateways let through together.
+    rate: &'static str,
     redis: RedisServer,
     directory: TempDir,
 }
@@ -38,21 +44,26 @@ impl Place {
             docs.lines().find_map(|line| line.strip_prefix("user gateway ")).expect("a line for the user").replace(">password", ">none");
         redis.tell::<()>(&["ACL", "SETUSER", "gateway"].into_iter().chain(user.split(' ')).collect::<Vec<_>>());
         redis.tell::<()>(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
-        Self { upstream, address, upstream_timeout: "60s", redis, directory }
+        Self { upstream, address, upstream_timeout: "60s", rate: "1000000/s", redis, directory }
     }
 
     /// The configuration of the `n`th gateway.
     fn config(&self, n: usize, limit: &str, more: &str) -> PathBuf {
+        self.config_to(&self.redis.url_of("gateway"), n, limit, more)
+    }
+
+    /// The same, where the Redis is reached by this URL.
+    fn config_to(&self, url: &str, n: usize, limit: &str, more: &str) -> PathBuf {
         let config = format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n[admin]\nlisten = \"127.0.0.1:0\"\n[auth]\nmode = \"open\"\nallow = [\"fresh\"]\n\
+            "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n[admin]\nlisten = \"127.0.0.1:0\"\n[auth]\nmode = \"open\"\nallow = [\"fresh\", \"refresh\", \"enable\", \"frequency\"]\n\
              [upstream]\nbase_url = \"http://{}/v2\"\napi_key = \"upstream-key\"\ndefault_enterprise = \"{ENTERPRISE}\"\nrate = \"1000000/s\"\ntimeout = \"{}\"\nbreaker_failures = 1000000\n\
-             [fresh]\nrate = \"1000000/s\"\n[ledger]\npath = \"{}\"\n\
+             [fresh]\nrate = \"{}\"\n[ledger]\npath = \"{}\"\n\
              [[budget]]\nname = \"all\"\nlimit = \"{limit}\"\nwindow = \"month\"\n\
-             [shared]\nredis_url = \"{}\"\nlease = \"3s\"\n{more}\n",
+             [shared]\nredis_url = \"{url}\"\nlease = \"3s\"\n{more}\n",
             self.address,
             self.upstream_timeout,
+            self.rate,
             text(&self.copy(n)),
-            self.redis.url_of("gateway"),
         );
         let path = self.directory.path().join(format!("gateway-{n}.toml"));
         std::fs::write(&path, config).expect("writable");
@@ -213,6 +224,52 @@ async fn a_redis_that_stands_still_stops_what_costs_money_and_nothing_else() {
     assert_eq!(answer.outcome(), (200, "billed"), "{answer:?}");
     assert_eq!(place.settled(&gateway).await, 100_000);
     place.audited(0, gateway, 100_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_is_cut_off_in_the_middle_of_a_call_neither_loses_nor_doubles_its_charge() {
+    for moment in [Moment::Before, Moment::After] {
+        let place = Place::new(10).await;
+        let chaos = Chaos::before(place.redis.socket()).await;
+        let url = format!("redis://gateway:none@{}", chaos.address);
+        let gateway = Process::start(&["serve", "--config", text(&place.config_to(&url, 0, "5.00", "timeout = \"5s\""))]);
+        let listen = gateway.address("listen");
+        let plain = || Ask::new(listen, &format!("/v2/reputation/numbers/{STORED}"));
+        assert_eq!(plain().send().await.outcome(), (200, "probe"));
+        chaos.cut_at("\"kind\":\"settled\"", moment);
+        assert_eq!(fresh(listen, 1).send().await.outcome(), (200, "billed"), "it was paid for");
+        chaos.is_cut().await;
+        let refused = fresh(listen, 2).header("prefer", "handling=strict").send().await;
+        assert_eq!(refused.outcome(), (503, "ledger_unavailable"), "{refused:?}");
+        assert_eq!(plain().send().await.outcome(), (200, "hit"));
+        chaos.set(Weather::Fair);
+        reached(&gateway).await;
+        assert_eq!(place.settled(&gateway).await, 100_000, "{moment:?}");
+        assert_eq!(place.charged(), 100_000);
+        place.audited(0, gateway, 100_000).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_is_slow_is_one_that_is_away() {
+    let place = Place::new(10).await;
+    let chaos = Chaos::before(place.redis.socket()).await;
+    let url = format!("redis://gateway:none@{}", chaos.address);
+    let gateway = Process::start(&["serve", "--config", text(&place.config_to(&url, 0, "5.00", "timeout = \"2s\""))]);
+    let listen = gateway.address("listen");
+    let plain = || Ask::new(listen, &format!("/v2/reputation/numbers/{STORED}"));
+    assert_eq!(plain().send().await.outcome(), (200, "probe"));
+    chaos.set(Weather::Slow(Duration::from_secs(3)));
+    let asked = Instant::now();
+    let refused = fresh(listen, 1).header("prefer", "handling=strict").send().await;
+    assert_eq!(refused.outcome(), (503, "ledger_unavailable"), "{refused:?}");
+    assert!(asked.elapsed() < Duration::from_millis(2_900), "{:?}", asked.elapsed());
+    assert_eq!(plain().send().await.outcome(), (200, "hit"));
+    assert_eq!(place.charged(), 0);
+    chaos.set(Weather::Fair);
+    reached(&gateway).await;
+    assert_eq!(place.settled(&gateway).await, 0);
+    place.audited(0, gateway, 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

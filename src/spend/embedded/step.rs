@@ -48,7 +48,7 @@ impl Step<'_> {
         self.cross_thresholds()?;
         for request in &batch.requests {
             let held = self.hold(request)?;
-            self.written.holds.push(held);
+            self.written.holds.push(held.map_err(Into::into));
         }
         Ok(self.written)
     }
@@ -95,13 +95,13 @@ impl Step<'_> {
         if self.stop.is_on() {
             return Ok(Err(HoldRefused::Stopped));
         }
-        let verdict = verdict(self.accounts.all(), &request.charges, self.now);
+        let verdict = verdict(self.accounts.all(), &request.order.charges, self.now);
         self.written.decisions.extend(verdict.counted().map(|(account, has_room)| (Arc::clone(&account.budget), has_room)));
         if let Some(refused) = verdict.refusal() {
             return Ok(Err(refused));
         }
-        let mut ids = Vec::with_capacity(request.charges.len());
-        for charge in &request.charges {
+        let mut ids = Vec::with_capacity(request.order.charges.len());
+        for charge in &request.order.charges {
             let id = store::insert_charge(self.connection, charge, self.now)?;
             self.accounts.hold(id, OpenHold { charge: charge.clone(), held_at: self.now, since: self.clock.elapsed() });
             ids.push(id);

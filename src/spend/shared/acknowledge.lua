@@ -9,6 +9,8 @@ end
 for _, known in ipairs({generation or '', request.generation}) do
   if known ~= '' then call('SADD', key('succeeded'), known) end
 end
+call('SUNIONSTORE', key('succeeded'), key('succeeded'), key('mourned'))
+call('DEL', key('mourned'))
 call('HSET', state, 'generation', request.new_generation)
 call('HDEL', state, 'lost')
 call('HINCRBY', state, 'edition', 1)

@@ -7,6 +7,9 @@
 --   orphans                 set: ids of open holds whose gateway died
 --   holds                   hash: open holds, by id
 --   assumed:ID              a hold that was assumed and may be corrected
+--   subject:WHAT            hash: the holds that are open for what is claimed (open:ID), and the last that was billed (paid) or may have been (unknown)
+--   rate:NAME               when a rate would be full again (microseconds by the server)
+--   unbilled:ID             whose hold it was that was assumed and then corrected as not billed
 --   account:EDITION:NAME:.. hash: what is posted and held in one window of one budget; a sum of cells, and made again from them
 --   cell:QUARTER            hash: what is posted (p) and held (h) for charges of a quarter of an hour, by operation, enterprise and caller
 --   threshold:NAME:..       the highest threshold that was reached in one window of one budget
@@ -14,6 +17,7 @@
 --   log                     stream: every fact, in its order
 --   reply:REPLICA           what a gateway's last batch was answered
 --   succeeded               set: generations that were given up
+--   mourned                 set: generations of which something was found to be lost, and nobody acknowledged it yet
 --
 -- Amounts are whole micro-dollars and instants whole microseconds, both below 2^53, and both strings outside of sums.
 
@@ -28,7 +32,8 @@ local KEPT = 40 * 24 * 3600
 local CORRECTABLE = 7 * 24 * 3600
 
 local server_time = call('TIME')
-local server_ms = tonumber(server_time[1]) * 1000 + math.floor(tonumber(server_time[2]) / 1000)
+local server_us = tonumber(server_time[1]) * 1000000 + tonumber(server_time[2])
+local server_ms = math.floor(server_us / 1000)
 
 local function key(...)
   return base .. table.concat({...}, ':')
@@ -57,15 +62,6 @@ local function stay_alive()
   call('HSET', key('replicas'), request.replica, whole(server_ms + tonumber(request.lease_ms)))
 end
 
--- The last entry that was ever made.
-local function last_entry()
-  if call('EXISTS', key('log')) == 0 then return '0-0' end
-  local info = call('XINFO', 'STREAM', key('log'))
-  for i = 1, #info, 2 do
-    if info[i] == 'last-generated-id' then return info[i + 1] end
-  end
-end
-
 -- Whether the log has the entry that this gateway saw last, or has let go of entries as old in order.
 local function has_seen_entry()
   if request.seen == '0-0' then return true end
@@ -84,6 +80,10 @@ local function loss()
   elseif generation and not has_seen_entry() then
     what = 'it has forgotten entries of the ledger that were there, ' .. request.seen .. ' among them'
   end
-  if what then call('HSET', state, 'lost', what) end
+  if what then
+    call('HSET', state, 'lost', what)
+    -- Whichever gateway acknowledges it, this ledger is given up too.
+    if request.generation ~= '' then call('SADD', key('mourned'), request.generation) end
+  end
   return call('HGET', state, 'lost')
 end

@@ -19,6 +19,12 @@ use crate::policy::money::Usd;
 /// Before the first entry.
 pub(super) const BEGINNING: &str = "0-0";
 
+/// Where an entry is in the log's order, by its id.
+pub(super) fn position(id: &str) -> (u64, u64) {
+    let (millis, nth) = id.split_once('-').unwrap_or((id, "0"));
+    (millis.parse().unwrap_or(0), nth.parse().unwrap_or(0))
+}
+
 /// One entry of the log.
 pub(super) type Entry = (String, HashMap<String, String>);
 
@@ -30,11 +36,13 @@ pub(super) struct Copy {
     pub(super) generation: String,
     /// The last entry that it has.
     pub(super) seen: String,
+    /// The last entry that an answer told of, which the copy may not have yet.
+    pub(super) heard: String,
 }
 
 impl Copy {
     pub(super) fn new(place: Place) -> Self {
-        Self { disk: Disk::copy(place.clone()), place, generation: String::new(), seen: BEGINNING.to_owned() }
+        Self { disk: Disk::copy(place.clone()), place, generation: String::new(), seen: BEGINNING.to_owned(), heard: BEGINNING.to_owned() }
     }
 
     /// Opens it, and reads how far it goes.
@@ -49,6 +57,11 @@ impl Copy {
             (self.generation, self.seen) = (generation, seen);
         }
         Ok(())
+    }
+
+    /// The last entry that is known to have been in the log.
+    pub(super) fn known(&self) -> &str {
+        if position(&self.heard) > position(&self.seen) { &self.heard } else { &self.seen }
     }
 
     /// Takes entries over, in their order.
@@ -77,7 +90,7 @@ impl Copy {
         let transaction = store::begin(connection)?;
         settle_position(&transaction, generation, BEGINNING)?;
         transaction.commit()?;
-        (self.generation, self.seen) = (generation.to_owned(), BEGINNING.to_owned());
+        (self.generation, self.seen, self.heard) = (generation.to_owned(), BEGINNING.to_owned(), BEGINNING.to_owned());
         Ok(aside)
     }
 

@@ -9,11 +9,13 @@ use jiff::Timestamp;
 use super::super::accounts::{Account, Balance, OpenHold, Standing, THRESHOLDS};
 use super::super::keeper::{Batch, Crossed, MOST_OVERRIDES, Written};
 use super::super::writer::Request;
-use super::super::{End, Finding, HoldId, HoldRefused, KillSwitch, OpenFailure, Override, OverrideRefused, Posted};
+use super::super::{Claim, End, Finding, HoldId, HoldRefused, KillSwitch, NotHeld, OpenFailure, Order, Override, OverrideRefused, Posted};
+use super::claim::{AskedRate, Later};
 use super::wire::{
     Answer, AskedAccount, AskedCorrection, AskedEnd, Commit, Decided, Granted, HeldCharge, Need, Switch, Wanted, Wish, hold_id, micros, usd,
 };
 use crate::policy::budget::{Budget, Charge, Interval};
+use crate::policy::claim::Known;
 use crate::policy::money::Usd;
 
 /// Holds of the dead that one batch gives up.
@@ -27,6 +29,7 @@ pub(super) struct Own {
     pub(super) owner: String,
     /// In which ledger.
     pub(super) generation: String,
+    pub(super) claim: Option<Claim>,
 }
 
 pub(super) type Open = BTreeMap<HoldId, Own>;
@@ -43,6 +46,8 @@ pub(super) struct Desk<'a> {
     pub(super) elapsed: Duration,
     pub(super) lease: Duration,
     pub(super) skew: Duration,
+    /// How long the last calls of a subject are remembered.
+    pub(super) remembered: Duration,
 }
 
 /// What a batch is about besides what callers and operators ask.
@@ -63,7 +68,7 @@ pub(super) struct Draft {
     pub(super) text: String,
     pub(super) is_beat: bool,
     /// How many charges it moves.
-    pub(super) charges: u32,
+    pub(super) charges: usize,
     /// Every budget in its window at that moment, then others that are concerned.
     accounts: Vec<(Arc<Budget>, Interval)>,
     current: usize,
@@ -73,8 +78,8 @@ pub(super) struct Draft {
     corrected: Vec<(Finding, OpenHold)>,
     /// For each grant, its budget's name and the place of what is asked.
     grants: Vec<(String, Option<usize>)>,
-    /// For each request, its charges and the place of what is asked.
-    requests: Vec<(Vec<Charge>, Option<usize>)>,
+    /// For each request, its order and the place of what is asked.
+    requests: Vec<(Order, Option<usize>)>,
     replica: String,
     generation: String,
     now: Timestamp,
@@ -128,11 +133,10 @@ impl Draft {
         }
         for request in &batch.requests {
             let wish = draft.wish(request);
-            draft.requests.push((request.charges.clone(), wish.is_some().then_some(holds.len())));
+            draft.requests.push((request.order.clone(), wish.is_some().then_some(holds.len())));
             holds.extend(wish);
         }
-        let moved = ends.len() + corrections.len() + batch.requests.iter().map(|request| request.charges.len()).sum::<usize>();
-        draft.charges = u32::try_from(moved).unwrap_or(u32::MAX);
+        draft.charges = batch.charges() + besides.abandoned.len() + besides.orphans.len();
         let asked = Commit {
             replica: desk.replica.to_owned(),
             seq: desk.seq.to_string(),
@@ -142,6 +146,7 @@ impl Draft {
             now: micros(now),
             lease_ms: desk.lease.as_millis().to_string(),
             skew_ms: desk.skew.as_millis().to_string(),
+            remembered_ms: desk.remembered.as_millis().to_string(),
             most_overrides: MOST_OVERRIDES,
             most_orphans: MOST_ORPHANS,
             thresholds: &THRESHOLDS,
@@ -163,7 +168,7 @@ impl Draft {
         for (id, end, why) in given.chain(abandoned) {
             // One that has ended already came again.
             let Some(own) = desk.open.get(&id) else { continue };
-            let charge = HeldCharge::of(&own.hold.charge, own.hold.held_at, &own.owner);
+            let charge = HeldCharge::of(&own.hold.charge, own.hold.held_at, &own.owner).claiming(&own.hold.charge, own.claim);
             let former = own.generation != desk.generation;
             let accounts = self.covering(&own.hold);
             asked.push(AskedEnd { id: id.to_string(), kind: end.as_str(), why: why.to_owned(), former, charge, accounts });
@@ -195,21 +200,25 @@ impl Draft {
 
     /// What a request wants; nothing, if no budget applies to one of its charges.
     fn wish(&mut self, request: &Request) -> Option<Wish> {
-        let current = &self.accounts[..self.current];
-        let mut charges = Vec::with_capacity(request.charges.len());
-        for charge in &request.charges {
+        let (current, Order { charges, claims, rates }) = (&self.accounts[..self.current], &request.order);
+        let mut wanted = Vec::with_capacity(charges.len());
+        for (place, charge) in charges.iter().enumerate() {
             let accounts: Vec<_> = applying(current, charge).collect();
             if accounts.is_empty() {
                 return None;
             }
-            charges.push(Wanted { charge: HeldCharge::of(charge, self.now, &self.replica), accounts });
+            let claim = claims.get(place).copied();
+            let held = HeldCharge::of(charge, self.now, &self.replica).claiming(charge, claim);
+            let Known { paid, unknown } = claim.unwrap_or_default().known;
+            let [paid, unknown] = [paid, unknown].map(|id| id.map_or(0, |id| id.0).to_string());
+            wanted.push(Wanted { charge: held, accounts, paid, unknown });
         }
         let needs = current.iter().enumerate().filter_map(|(account, (budget, _))| {
-            let mut prices = request.charges.iter().filter(|charge| budget.applies_to(charge)).map(|charge| charge.price).peekable();
+            let mut prices = charges.iter().filter(|charge| budget.applies_to(charge)).map(|charge| charge.price).peekable();
             prices.peek()?;
             Some(Need { account, amount: prices.sum::<Usd>().micros().to_string() })
         });
-        Some(Wish { needs: needs.collect(), charges })
+        Some(Wish { needs: needs.collect(), charges: wanted, rates: rates.iter().map(AskedRate::of).collect() })
     }
 
     /// The accounts in which a hold counts.
@@ -282,11 +291,11 @@ impl Draft {
             let (budget, percent) = (Arc::clone(&self.accounts.get(reached.account)?.0), reached.percent);
             written.thresholds.push(Crossed { budget, percent, spent: usd(&reached.spent)?, limit: usd(&reached.limit)? });
         }
-        for (charges, place) in &self.requests {
+        for (order, place) in &self.requests {
             let held = match place {
-                None if outcome.stop.on => Err(HoldRefused::Stopped),
-                None => Err(HoldRefused::NoBudget),
-                Some(place) => self.decided(charges, answer.holds.get(*place)?, &accounts, &mut outcome.held, &mut written.decisions)?,
+                None if outcome.stop.on => Err(HoldRefused::Stopped.into()),
+                None => Err(HoldRefused::NoBudget.into()),
+                Some(place) => self.decided(order, answer.holds.get(*place)?, &accounts, &mut outcome.held, &mut written.decisions)?,
             };
             written.holds.push(held);
         }
@@ -295,18 +304,27 @@ impl Draft {
 
     fn decided(
         &self,
-        charges: &[Charge],
+        order: &Order,
         decided: &Decided,
         accounts: &[Account],
         held: &mut Vec<(HoldId, Own)>,
         decisions: &mut Vec<(Arc<Budget>, bool)>,
-    ) -> Option<Result<Vec<HoldId>, HoldRefused>> {
+    ) -> Option<Result<Vec<HoldId>, NotHeld>> {
         if decided.stopped {
-            return Some(Err(HoldRefused::Stopped));
+            return Some(Err(HoldRefused::Stopped.into()));
         }
         if let Some(skew_ms) = &decided.skew_ms {
             tracing::error!(skew_ms, "this machine's clock and that of Redis are too far apart, so nothing is bought: set them right");
-            return Some(Err(HoldRefused::Unavailable));
+            return Some(Err(HoldRefused::Unavailable.into()));
+        }
+        if !decided.busy.is_empty() {
+            return Some(Err(NotHeld::Busy(decided.busy.iter().map(|id| hold_id(id)).collect::<Option<_>>()?)));
+        }
+        if !decided.later.is_empty() {
+            return Some(Err(NotHeld::Later(decided.later.iter().map(Later::read).collect::<Option<_>>()?)));
+        }
+        if let Some(used_up) = &decided.limited {
+            return Some(Err(NotHeld::Limited { rate: used_up.rate, wait: used_up.wait()? }));
         }
         let rooms = decided.rooms.iter().map(|room| Some((room, accounts.get(room.account)?))).collect::<Option<Vec<_>>>()?;
         let told = rooms.iter().filter(|(room, _)| decided.ids.is_some() || !room.has_room);
@@ -315,12 +333,13 @@ impl Draft {
             let (room, account) = rooms.into_iter().find(|(room, account)| account.budget.enforce && !room.has_room)?;
             let balance = Balance { posted: usd(&room.posted)?, held: usd(&room.held)? };
             let at_that_moment = Account { standing: Standing { balance, ..account.standing.clone() }, ..account.clone() };
-            return Some(Err(HoldRefused::Exhausted(Box::new(at_that_moment.status(self.now)))));
+            return Some(Err(HoldRefused::Exhausted(Box::new(at_that_moment.status(self.now))).into()));
         };
         let ids = ids.iter().map(|id| hold_id(id)).collect::<Option<Vec<_>>>()?;
-        for (id, charge) in ids.iter().zip(charges) {
+        for (place, (id, charge)) in ids.iter().zip(&order.charges).enumerate() {
             let taken = OpenHold { charge: charge.clone(), held_at: self.now, since: self.elapsed };
-            held.push((*id, Own { hold: taken, owner: self.replica.clone(), generation: self.generation.clone() }));
+            let (owner, generation, claim) = (self.replica.clone(), self.generation.clone(), order.claims.get(place).copied());
+            held.push((*id, Own { hold: taken, owner, generation, claim }));
         }
         Some(Ok(ids))
     }

@@ -28,7 +28,8 @@ local kept = {}
 for _, open in ipairs(request.open) do
   local found = call('HGET', key('holds'), open.id)
   local charge = found and cjson.decode(found)
-  if charge and charge.owner == open.owner then
+  -- Its own already, if the answer to this was lost before.
+  if charge and (charge.owner == open.owner or charge.owner == request.replica) then
     charge.owner = request.replica
     call('HSET', key('holds'), open.id, cjson.encode(charge))
     call('SREM', key('orphans'), open.id)

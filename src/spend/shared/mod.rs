@@ -9,9 +9,12 @@
 //! What the server remembers is held against what this gateway saw there before. A server that is empty, or behind, stops all
 //! billable work until an operator acknowledges the loss.
 
+mod claim;
 mod copy;
 mod draft;
+mod loss;
 mod server;
+mod setup;
 mod terms;
 mod wire;
 
@@ -27,17 +30,16 @@ use uuid::Uuid;
 
 use self::copy::Copy;
 use self::draft::{Besides, Desk, Draft, Open, Outcome};
+pub(super) use self::server::allowed;
 use self::server::{Act, Server};
-use self::wire::{Acknowledge, Acknowledged, Answer, HeldCharge, Join, Joined, Leave, Left, OpenId, micros};
+pub(super) use self::setup::Setup;
+use self::wire::{Answer, HeldCharge, Join, Joined, Leave, Left, OpenId};
 use super::accounts::{Account, Standing};
-use super::disk::Place;
 use super::keeper::{Batch, Calendar, Keeper, Written};
 use super::stop::Stop;
-use super::{HoldId, KillSwitch, OpenFailure, View, store};
+use super::{HoldId, KillSwitch, OpenFailure, View, remembered_since, store};
 use crate::clock::Clock;
 use crate::policy::budget::Budget;
-use crate::policy::pricing::PriceList;
-use crate::shared::Redis;
 
 /// The version of what is kept in Redis, and the oldest version of a gateway that goes with it.
 const SCHEMA: u32 = 1;
@@ -52,20 +54,6 @@ const BEAT: Duration = Duration::from_secs(1);
 /// A batch that lost its lease on the way is asked for again, and hardly loses it twice.
 const TRIES: usize = 3;
 
-/// What a shared ledger is made of.
-pub(super) struct Setup {
-    pub(super) redis: Redis,
-    /// Where the copy of the log is.
-    pub(super) place: Place,
-    pub(super) budgets: Vec<Budget>,
-    pub(super) prices: PriceList,
-    pub(super) stop: Arc<Stop>,
-    pub(super) retention: Duration,
-    /// Charges that ended before are of no interest any more at the start.
-    pub(super) recall_since: Timestamp,
-    pub(super) clock: Clock,
-}
-
 /// A shared ledger.
 pub(super) struct Shared {
     server: Server,
@@ -77,10 +65,12 @@ pub(super) struct Shared {
     recorded: KillSwitch,
     clock: Clock,
     retention: Duration,
-    recall_since: Timestamp,
+    memory: Duration,
     /// As whom it takes part; none, before it joined.
     replica: Option<String>,
     seq: u64,
+    /// As whom it asked to take part, while nobody knows whether it does.
+    joining: Option<String>,
     /// A batch of which nobody knows whether it was carried out.
     pending: Option<Draft>,
     accounts: Vec<Account>,
@@ -90,6 +80,8 @@ pub(super) struct Shared {
     /// What was done and is not told yet.
     untold: Written,
     next_beat: Instant,
+    /// When the lease is over, by this gateway's clock (monotonic) and no later than by the server's.
+    lapses: Option<Duration>,
     /// Whether the copy lacks something that is in the log.
     is_behind: bool,
     /// After a failure: when to try again, and what it was.
@@ -103,7 +95,7 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(setup: Setup) -> Self {
-        let Setup { redis, place, budgets, prices, stop, retention, recall_since, clock } = setup;
+        let Setup { redis, place, budgets, prices, stop, retention, memory, clock } = setup;
         let terms = terms::written(&budgets, &prices);
         let budgets: Vec<_> = budgets.into_iter().map(Arc::new).collect();
         let now = clock.now();
@@ -119,8 +111,9 @@ impl Shared {
             recorded: KillSwitch::default(),
             clock,
             retention,
-            recall_since,
+            memory,
             replica: None,
+            joining: None,
             seq: 0,
             pending: None,
             open: Open::new(),
@@ -128,6 +121,7 @@ impl Shared {
             orphans: Vec::new(),
             untold: Written::default(),
             next_beat: Instant::now(),
+            lapses: None,
             is_behind: false,
             paused: None,
             warnings: Arc::default(),
@@ -145,7 +139,7 @@ impl Shared {
                 self.deliver(&Batch::default()).await?;
             }
             // Those of the dead are among them.
-            self.untold.recalled = self.copy.recent(self.recall_since)?;
+            self.untold.recalled = self.copy.recent(remembered_since(&self.clock, self.memory))?;
             self.calendar = Some(Calendar::new(self.copy.newest()?, &self.clock));
         }
         let mut written = mem::take(&mut self.untold);
@@ -157,21 +151,28 @@ impl Shared {
     async fn deliver_pending(&mut self) -> Result<(), OpenFailure> {
         self.take_part().await?;
         let Some(draft) = self.pending.take() else { return Ok(()) };
+        self.server.begin(draft.charges);
         let Some((draft, answer)) = self.said(draft).await? else { return Ok(()) };
         let outcome = draft.read(answer)?;
+        if outcome.stop.on {
+            // One that somebody lifted since is not to be recorded again.
+            self.recorded = outcome.stop.clone();
+        }
         self.abandoned.extend(outcome.held.iter().map(|(id, _)| *id));
         self.take_over(outcome);
         Ok(())
     }
 
     async fn deliver(&mut self, batch: &Batch) -> Result<(), OpenFailure> {
+        self.server.begin(batch.charges() + self.abandoned.len() + self.orphans.len());
         for _ in 0..TRIES {
             self.take_part().await?;
-            let asked = self.stop.asked();
+            let (asked, began) = (self.stop.asked(), self.clock.elapsed());
             let draft = self.draft(batch).await?;
             let Some((draft, answer)) = self.said(draft).await? else { continue };
             let outcome = draft.read(answer)?;
             self.abandoned.clear();
+            self.lapses = Some(began + self.server.lease());
             self.recorded = outcome.stop.clone();
             self.stop.settle(&outcome.stop, asked);
             self.take_over(outcome);
@@ -198,12 +199,13 @@ impl Shared {
             open: &self.open,
             replica: self.replica.as_deref().unwrap_or_default(),
             generation: &self.copy.generation,
-            seen: &self.copy.seen,
+            seen: self.copy.known(),
             seq: self.seq,
             now: store::recorded(self.clock.now()),
             elapsed: self.clock.elapsed(),
             lease: self.server.lease(),
             skew: self.server.clock_skew(),
+            remembered: self.memory,
         };
         Ok(Draft::new(&desk, batch, &besides))
     }
@@ -211,13 +213,16 @@ impl Shared {
     /// Asks for a batch. Nothing, if this gateway has to join anew first; then nothing was done.
     async fn said(&mut self, draft: Draft) -> Result<Option<(Draft, Answer)>, OpenFailure> {
         let draft = self.pending.insert(draft);
-        let answer: Answer = self.server.run_as_written(Act::Commit, &draft.text, draft.charges).await?;
+        let answer: Answer = self.server.run_as_written(Act::Commit, &draft.text).await?;
         if !draft.is_beat {
             self.server.wait_for_replicas().await?;
         }
         let Some(draft) = self.pending.take() else { return Ok(None) };
         if let Some(lost) = answer.lost {
             return Err(OpenFailure::Lost(lost));
+        }
+        if let Some(last) = &answer.last {
+            self.copy.heard.clone_from(last);
         }
         if answer.fenced || answer.succeeded {
             tracing::warn!("the gateways that share the ledger went on without this one, which joins them again");
@@ -241,13 +246,14 @@ impl Shared {
             return Ok(());
         }
         self.copy.open()?;
-        let replica = Uuid::new_v4().to_string();
+        // Asked again after a lost answer it is the same one, whose holds were made its own.
+        let replica = self.joining.get_or_insert_with(|| Uuid::new_v4().to_string()).clone();
         let asked = Join {
             replica: &replica,
             lease_ms: self.server.lease().as_millis().to_string(),
             generation: &self.copy.generation,
             new_generation: Uuid::new_v4().to_string(),
-            seen: &self.copy.seen,
+            seen: self.copy.known(),
             schema: SCHEMA,
             compatible: COMPATIBLE,
             terms: &self.terms,
@@ -272,7 +278,7 @@ impl Shared {
                 own.owner.clone_from(&replica);
             }
         }
-        self.replica = Some(replica);
+        (self.replica, self.joining) = (Some(replica), None);
         self.read_log().await
     }
 
@@ -304,13 +310,13 @@ impl Shared {
     }
 
     async fn read_log(&mut self) -> Result<(), OpenFailure> {
-        loop {
-            let entries = self.server.entries(&self.copy.seen).await?;
-            if entries.is_empty() {
-                return Ok(());
-            }
+        let mut has_more = true;
+        while has_more {
+            let entries;
+            (entries, has_more) = self.server.entries(&self.copy.seen).await?;
             self.copy.append(&entries)?;
         }
+        Ok(())
     }
 
     /// Lets go of what is older than the retention, on the server when the copy has been through with it.
@@ -330,6 +336,7 @@ impl Keeper for Shared {
             return Err(OpenFailure::Redis(why.clone()));
         }
         let written = self.write(batch).await;
+        self.server.finish();
         self.paused = written.as_ref().err().map(|error| (Instant::now() + PAUSE, error.to_string()));
         if written.is_err() {
             self.server.disconnect();
@@ -343,6 +350,7 @@ impl Keeper for Shared {
             open: self.open.len(),
             oldest: self.open.values().next().map(|own| own.hold.since),
             available,
+            lapses: self.lapses,
             warnings: Arc::clone(&self.warnings),
         }
     }
@@ -365,23 +373,7 @@ impl Keeper for Shared {
     }
 
     async fn acknowledge(&mut self, reason: &str, author: &str) -> Result<bool, OpenFailure> {
-        self.server.connect().await?;
-        let newest_open = self.open.keys().next_back().map_or(0, |id| id.0);
-        let newest_hold = self.copy.newest_hold()?.max(newest_open).to_string();
-        let asked = Acknowledge {
-            seen: &self.copy.seen,
-            schema: SCHEMA,
-            compatible: COMPATIBLE,
-            generation: &self.copy.generation,
-            new_generation: Uuid::new_v4().to_string(),
-            newest_hold,
-            now: micros(self.clock.now()),
-            reason,
-            author,
-        };
-        let Acknowledged { nothing } = self.server.run(Act::Acknowledge, &asked).await?;
-        (self.replica, self.paused) = (None, None);
-        Ok(!nothing)
+        self.accept_loss(reason, author).await
     }
 
     async fn close(&mut self) {

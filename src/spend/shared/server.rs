@@ -7,10 +7,11 @@ use jiff::Timestamp;
 use redis::{FromRedisValue, RedisError, Script};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
 use super::super::accounts::OpenHold;
 use super::super::{HoldId, OpenFailure};
-use super::copy::Entry;
+use super::copy::{Entry, position};
 use super::wire::HeldCharge;
 use crate::shared::{Link, Redis, shortcomings, timed_out};
 
@@ -18,14 +19,21 @@ use crate::shared::{Link, Redis, shortcomings, timed_out};
 const ENTRIES: usize = 500;
 
 /// So many charges may take as long again as `shared.timeout`: an order of thousands is one step.
-const CHARGES: u32 = 100;
+const CHARGES: usize = 100;
 
 const COMMON: &str = include_str!("common.lua");
+
+/// How long all that is asked for so many charges may take, where `timeout` is for a few.
+pub(in crate::spend) fn allowed(timeout: Duration, charges: usize) -> Duration {
+    timeout * u32::try_from(1 + charges / CHARGES).unwrap_or(u32::MAX)
+}
 
 /// The server, connected or not.
 pub(super) struct Server {
     redis: Redis,
     link: Option<Link>,
+    /// When all that is asked for one batch has to be answered.
+    deadline: Option<Instant>,
     join: Script,
     commit: Script,
     leave: Script,
@@ -53,6 +61,7 @@ impl Server {
         Self {
             redis,
             link: None,
+            deadline: None,
             join: script(include_str!("join.lua")),
             commit: script(include_str!("commit.lua")),
             leave: script(include_str!("leave.lua")),
@@ -62,6 +71,22 @@ impl Server {
 
     pub(super) fn lease(&self) -> Duration {
         self.redis.config().lease.0
+    }
+
+    /// Begins with a batch of so many charges: what is asked from now on has to be answered in the time for it, all together.
+    pub(super) fn begin(&mut self, charges: usize) {
+        self.deadline = Some(Instant::now() + allowed(self.redis.config().timeout.0, charges));
+    }
+
+    /// Done with a batch: each answer may take its time again.
+    pub(super) fn finish(&mut self) {
+        self.deadline = None;
+    }
+
+    /// How long the next answer may take.
+    fn limit(&self) -> Duration {
+        let limit = self.redis.config().timeout.0;
+        self.deadline.map_or(limit, |deadline| deadline.saturating_duration_since(Instant::now()))
     }
 
     pub(super) fn clock_skew(&self) -> Duration {
@@ -92,11 +117,11 @@ impl Server {
     /// Runs a script.
     pub(super) async fn run<T: DeserializeOwned>(&mut self, act: Act, asked: &impl Serialize) -> Result<T, OpenFailure> {
         let asked = serde_json::to_string(asked).expect("strings and numbers always serialise");
-        self.run_as_written(act, &asked, 0).await
+        self.run_as_written(act, &asked).await
     }
 
-    /// The same for what was written down before, and moves so many charges.
-    pub(super) async fn run_as_written<T: DeserializeOwned>(&mut self, act: Act, asked: &str, charges: u32) -> Result<T, OpenFailure> {
+    /// The same for what was written down before.
+    pub(super) async fn run_as_written<T: DeserializeOwned>(&mut self, act: Act, asked: &str) -> Result<T, OpenFailure> {
         let script = match act {
             Act::Join => &self.join,
             Act::Commit => &self.commit,
@@ -105,7 +130,7 @@ impl Server {
         };
         let mut invocation = script.key(self.redis.key("state"));
         invocation.arg(asked);
-        let limit = self.redis.config().timeout.0 * (1 + charges / CHARGES);
+        let limit = self.limit();
         let link = self.link.as_mut().ok_or_else(unconnected)?;
         let answer: String = within(limit, invocation.invoke_async(link)).await?;
         serde_json::from_str(&answer).map_err(|error| OpenFailure::Redis(format!("its answer cannot be read: {error}")))
@@ -113,11 +138,12 @@ impl Server {
 
     /// Waits until as many replicas of the server as were asked for have what was recorded.
     pub(super) async fn wait_for_replicas(&mut self) -> Result<(), OpenFailure> {
-        let (wanted, limit) = (self.redis.config().wait_for, self.redis.config().timeout.0);
+        let wanted = self.redis.config().wait_for;
         if wanted == 0 {
             return Ok(());
         }
-        let millis = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        // 0 would be for ever.
+        let millis = u64::try_from(self.limit().as_millis()).unwrap_or(u64::MAX).max(1);
         let have: u32 = self.ask(redis::cmd("WAIT").arg(wanted).arg(millis)).await?;
         if have < wanted {
             return Err(OpenFailure::Redis(format!(
@@ -127,10 +153,12 @@ impl Server {
         Ok(())
     }
 
-    /// The next entries of the log behind `seen`; none, at its end.
-    pub(super) async fn entries(&mut self, seen: &str) -> Result<Vec<Entry>, OpenFailure> {
+    /// The next entries of the log behind `seen`, and whether there may be more.
+    pub(super) async fn entries(&mut self, seen: &str) -> Result<(Vec<Entry>, bool), OpenFailure> {
         let log = self.redis.key("log");
-        self.ask(redis::cmd("XRANGE").arg(log).arg(format!("({seen}")).arg("+").arg("COUNT").arg(ENTRIES)).await
+        let found: Vec<Entry> = self.ask(redis::cmd("XRANGE").arg(log).arg(format!("({seen}")).arg("+").arg("COUNT").arg(ENTRIES)).await?;
+        let is_full = found.len() >= ENTRIES;
+        Ok((found, is_full))
     }
 
     /// What is kept of holds that were assumed, and may be corrected.
@@ -147,21 +175,27 @@ impl Server {
         Ok(ids.iter().zip(&found).filter_map(read).collect())
     }
 
-    /// Lets go of entries of the log that were made before.
+    /// Lets go of entries of the log that were made before, but for the last one: by it a gateway sees that nothing it knew was forgotten.
     pub(super) async fn trim(&mut self, before: Timestamp) -> Result<(), OpenFailure> {
         let log = self.redis.key("log");
-        let _removed: u64 = self.ask(redis::cmd("XTRIM").arg(log).arg("MINID").arg("~").arg(before.as_millisecond().max(0))).await?;
+        let newest: Vec<Entry> = self.ask(redis::cmd("XREVRANGE").arg(&log).arg("+").arg("-").arg("COUNT").arg(1)).await?;
+        let Some((last, _)) = newest.first() else { return Ok(()) };
+        let before = (u64::try_from(before.as_millisecond()).unwrap_or(0), 0).min(position(last));
+        let _removed: u64 = self.ask(redis::cmd("XTRIM").arg(log).arg("MINID").arg("~").arg(format!("{}-{}", before.0, before.1))).await?;
         Ok(())
     }
 
     async fn ask<T: FromRedisValue>(&mut self, command: &redis::Cmd) -> Result<T, OpenFailure> {
-        let (link, limit) = (self.link.as_mut().ok_or_else(unconnected)?, self.redis.config().timeout.0);
+        let limit = self.limit();
+        let link = self.link.as_mut().ok_or_else(unconnected)?;
         within(limit, command.query_async(link)).await
     }
 }
 
 async fn within<T>(limit: Duration, asked: impl Future<Output = Result<T, RedisError>>) -> Result<T, OpenFailure> {
-    Ok(tokio::time::timeout(limit, asked).await.unwrap_or_else(|_| Err(timed_out("an answer", limit)))?)
+    // Without figures, so that a log that tells changes tells it once.
+    let answer = tokio::time::timeout(limit, asked).await;
+    Ok(answer.map_err(|_| OpenFailure::Redis("it does not answer within shared.timeout".to_owned()))??)
 }
 
 fn unconnected() -> OpenFailure {

@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::super::accounts::OpenHold;
-use super::super::{HoldId, KillSwitch, Override};
+use super::super::{Claim, HoldId, KillSwitch, Override};
+use super::claim::{AskedRate, Later, UsedUp};
 use crate::policy::budget::Charge;
 use crate::policy::money::Usd;
 
@@ -85,6 +86,7 @@ pub(super) struct Commit {
     pub(super) now: String,
     pub(super) lease_ms: String,
     pub(super) skew_ms: String,
+    pub(super) remembered_ms: String,
     pub(super) most_overrides: usize,
     pub(super) most_orphans: usize,
     pub(super) thresholds: &'static [u8],
@@ -136,6 +138,7 @@ pub(super) struct AskedCorrection {
 pub(super) struct Wish {
     pub(super) needs: Vec<Need>,
     pub(super) charges: Vec<Wanted>,
+    pub(super) rates: Vec<AskedRate>,
 }
 
 /// What all charges of a wish need of one account.
@@ -149,6 +152,9 @@ pub(super) struct Need {
 pub(super) struct Wanted {
     pub(super) charge: HeldCharge,
     pub(super) accounts: Vec<usize>,
+    /// The last calls that are known, by their holds; 0 for none.
+    pub(super) paid: String,
+    pub(super) unknown: String,
 }
 
 /// A charge as the server has it while it is held, and while it may be corrected.
@@ -165,6 +171,11 @@ pub(super) struct HeldCharge {
     pub(super) number: Option<String>,
     pub(super) operation: String,
     pub(super) price: String,
+    /// What it claims, if it claims anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) subject: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) variant: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -194,6 +205,8 @@ pub(super) struct Answer {
     /// An operator gave up the ledger that was known.
     pub(super) succeeded: bool,
     pub(super) lost: Option<String>,
+    /// The last entry that the batch made in the log.
+    pub(super) last: Option<String>,
     #[serde(deserialize_with = "list")]
     pub(super) ends: Vec<String>,
     #[serde(deserialize_with = "list")]
@@ -219,6 +232,12 @@ pub(super) struct Decided {
     pub(super) stopped: bool,
     /// How far the clocks are apart, where that is too far.
     pub(super) skew_ms: Option<String>,
+    /// Holds that are open for what is claimed.
+    #[serde(deserialize_with = "list")]
+    pub(super) busy: Vec<String>,
+    #[serde(deserialize_with = "list")]
+    pub(super) later: Vec<Later>,
+    pub(super) limited: Option<UsedUp>,
     #[serde(deserialize_with = "list")]
     pub(super) rooms: Vec<Consulted>,
     pub(super) ids: Option<Vec<String>>,
@@ -290,7 +309,15 @@ impl HeldCharge {
             number: charge.number.map(|number| number.to_string()),
             operation: charge.operation.as_str().to_owned(),
             price: charge.price.micros().to_string(),
+            subject: None,
+            variant: None,
         }
+    }
+
+    /// The same, claiming what it is about.
+    pub(super) fn claiming(self, charge: &Charge, claim: Option<Claim>) -> Self {
+        let Some(Claim { variant, .. }) = claim else { return self };
+        Self { subject: charge.subject(), variant: variant.map(str::to_owned), ..self }
     }
 
     /// The hold, if every value is one.

@@ -18,14 +18,17 @@ macro_rules! both {
 
 mod bills;
 mod books;
+#[path = "../../../tests/it/harness/chaos.rs"]
+mod chaos;
+mod claims;
 mod control;
 mod enterprises;
+mod faults;
 mod file;
 mod model;
 mod replicas;
-#[path = "../../../tests/it/harness/redis.rs"]
-mod server;
 mod servers;
+mod tls;
 
 use std::future::ready;
 use std::path::Path;
@@ -34,11 +37,11 @@ use tempfile::TempDir;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use self::server::RedisServer;
 use super::*;
 use crate::policy::budget::Window;
 use crate::policy::money::Usd;
 use crate::policy::pricing::Billable;
+use crate::shared::server::{self, RedisServer};
 
 /// How far back charges are recalled.
 const MEMORY: Duration = Duration::from_hours(6);

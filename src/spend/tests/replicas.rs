@@ -6,22 +6,22 @@ use super::*;
 use crate::spend::books::Filter;
 
 impl Bench {
-    fn server(&self) -> &RedisServer {
+    pub(super) fn server(&self) -> &RedisServer {
         self.redis.as_ref().expect("a bench with a Redis")
     }
 
     /// The ledger of one more gateway, by a user of its own.
-    fn gateway(&self, name: &str, limit: &str) -> Ledger {
+    pub(super) fn gateway(&self, name: &str, limit: &str) -> Ledger {
         self.admit(name);
         self.open_as(name, self.copy_of(name), vec![budget("all", limit)])
     }
 
-    fn copy_of(&self, name: &str) -> PathBuf {
+    pub(super) fn copy_of(&self, name: &str) -> PathBuf {
         self.dir.path().join(format!("{name}.sqlite"))
     }
 
     /// The same with settings of its own, which may not fit.
-    fn try_join(&self, change: impl FnOnce(&mut crate::shared::Config), prices: PriceList) -> Result<Ledger, OpenError> {
+    pub(super) fn try_join(&self, change: impl FnOnce(&mut crate::shared::Config), prices: PriceList) -> Result<Ledger, OpenError> {
         let mut shared = shared_config(&self.server().url());
         change(&mut shared);
         let redis = Redis::new(&shared).expect("a URL").expect("one is named");
@@ -30,7 +30,7 @@ impl Bench {
     }
 
     /// What was observed of this kind, and waits until there is something.
-    async fn events_of(&self, kind: &str) -> Vec<String> {
+    pub(super) async fn events_of(&self, kind: &str) -> Vec<String> {
         loop {
             let found: Vec<_> = self.events.lock().expect("unpoisoned").iter().filter(|event| event.starts_with(kind)).cloned().collect();
             if !found.is_empty() {
@@ -41,7 +41,7 @@ impl Bench {
     }
 }
 
-fn key(name: &str) -> String {
+pub(super) fn key(name: &str) -> String {
     format!("{{reputation-gateway}}:{name}")
 }
 

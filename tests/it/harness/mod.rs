@@ -2,6 +2,7 @@
 
 pub(crate) mod books;
 pub(crate) mod callers;
+pub(crate) mod chaos;
 mod client;
 pub(crate) mod frames;
 mod gate;

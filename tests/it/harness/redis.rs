@@ -10,12 +10,17 @@ pub(crate) struct RedisServer {
     socket: PathBuf,
 }
 
+/// The server's program: `redis-server`, or what `REDIS_SERVER` names.
+pub(crate) fn program() -> Command {
+    Command::new(std::env::var_os("REDIS_SERVER").unwrap_or_else(|| "redis-server".into()))
+}
+
 impl RedisServer {
     /// Starts one that keeps what it is told in `folder`, and waits until it is ready. `settings` are as on its command line.
     pub(crate) fn start(folder: &Path, settings: &[&str]) -> Self {
         let socket = folder.join("redis.sock");
         let fixed = ["--port", "0", "--save", "", "--daemonize", "no", "--unixsocket"];
-        let mut command = Command::new("redis-server");
+        let mut command = program();
         command.args(fixed).arg(&socket).arg("--dir").arg(folder).args(settings);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("redis-server is installed: tests/run does it");
         let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
@@ -28,6 +33,11 @@ impl RedisServer {
     /// Where it listens.
     pub(crate) fn url(&self) -> String {
         format!("unix://{}", self.socket.display())
+    }
+
+    /// The socket that it listens on.
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
     }
 
     /// The same for one of its users, who has no password.
