@@ -12,6 +12,7 @@ mod lists;
 #[cfg(test)]
 mod model;
 mod moments;
+mod record;
 mod snapshot;
 mod store;
 mod sweep;
