@@ -104,13 +104,18 @@ impl App {
         let sync = tokio::spawn(async move { gateway.sync(stop_syncing).await });
         let (gateway, stop_keeping) = stopping();
         let snapshots = tokio::spawn(async move { gateway.keep_snapshots(stop_keeping).await });
+        let (gateway, stop_following) = stopping();
+        let following = tokio::spawn(async move { gateway.follow_others(stop_following).await });
         stop.await;
         tracing::info!("draining: no new connections, requests under way finish");
         self.draining.cancel();
         serving.wait().await;
-        for (what, task) in
-            [("the resolver of unknown outcomes", resolver), ("reading the lists ahead", sync), ("keeping snapshots", snapshots)]
-        {
+        for (what, task) in [
+            ("the resolver of unknown outcomes", resolver),
+            ("reading the lists ahead", sync),
+            ("keeping snapshots", snapshots),
+            ("following the other gateways", following),
+        ] {
             if let Err(error) = task.await {
                 tracing::error!(%error, "{what} failed");
             }

@@ -12,9 +12,9 @@ use super::enable::Enabling;
 use super::single::Monitoring;
 use super::snapshot::Snapshots;
 use super::unresolved::{Call, Pending};
-use super::{Gateway, Keys, Purge, Rules, Shared, enterprise, sync};
+use super::{Gateway, Keys, Purge, Rules, Shared, enterprise, sync, tier};
 use crate::auth::{ANONYMOUS, Auth, Mode};
-use crate::cache::{Cache, Eviction, FailedLooks, Key, Lists, PaidCalls};
+use crate::cache::{Asked, Cache, Degraded, Eviction, FailedLooks, Key, Lists, PaidCalls, Tier};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::flight::Flights;
@@ -68,17 +68,14 @@ impl Gateway {
         let (policy, caches) = (config.policy(), config.caches());
         let policies: HashMap<_, _> = caches.iter().map(|(id, cache)| (*id, config.policy_with(cache))).collect();
         let longest = policies.values().map(Policy::memory).fold(policy.memory(), Duration::max);
-        // Under forwarded credentials the ledger does not know whose part of the cache a call was for.
-        let memory = match config.auth.mode {
-            Mode::Forward => Duration::ZERO,
-            Mode::Keys | Mode::Open => longest,
-        };
+        let memory = memory(config, longest);
         let (calls, pending, monitoring) = (PaidCalls::new(config.fresh.remembered_numbers), Pending::default(), Monitoring::default());
         let effect = policy.unknown_window.max(LEAST_EFFECT).max(config.upstream.timeout.0 + AFTER_TIMEOUT);
         let recall =
             Recall { calls: calls.clone(), pending: pending.clone(), monitoring: monitoring.clone(), clock: clock.clone(), effect };
         let recall = Some(recall).filter(|_| config.auth.mode != Mode::Forward);
-        let ledger = ledger(config, memory, clock, observe(&metrics, recall))?;
+        let redis = Redis::new(&config.shared)?;
+        let ledger = ledger(config, redis.clone(), memory, clock, observe(&metrics, recall))?;
         let cache = Cache::new(&config.cache, caches, Arc::new(move |why: Eviction| evictions.with_label_values(&[why.as_str()]).inc()));
         // After the ledger, which knows what was bought since the snapshot.
         let snapshots = Snapshots::restored(config, &cache, &calls, clock, &metrics);
@@ -102,6 +99,7 @@ impl Gateway {
             sync: sync::Plan::of(config, clock),
             log_full_numbers: config.telemetry.log_full_numbers,
         };
+        let tier = redis.map(|redis| tier::tier(redis, config, clock, &metrics));
         Ok(Self(Arc::new(Shared {
             callers: auth.names().iter().map(|name| metrics.requests.caller(name)).collect(),
             auth,
@@ -116,6 +114,7 @@ impl Gateway {
             clock: clock.clone(),
             rules,
             looks: Flights::default(),
+            fetches: Flights::default(),
             failed_looks: FailedLooks::new(config.cache.error_ttl.0),
             purchases: Flights::default(),
             monitoring,
@@ -124,6 +123,7 @@ impl Gateway {
             renewals: Arc::new(Semaphore::new((config.upstream.max_in_flight / RENEWALS).max(1))),
             snapshots,
             synced: sync::Synced::default(),
+            tier,
             tasks: TaskTracker::new(),
             room: Room::new(config.server.max_buffered.0),
             remembers_since: clock.elapsed().saturating_sub(memory),
@@ -148,6 +148,7 @@ impl Gateway {
         });
         metrics.upstream_paused.set(self.0.upstream.paused().as_secs_f64());
         metrics.ledger_available.set(i64::from(self.0.ledger.is_available()));
+        metrics.shared.up.set(i64::from(self.0.tier.as_ref().is_some_and(Tier::is_up)));
         metrics.kill_switch.set(i64::from(self.0.ledger.is_stopped()));
         let holds = self.0.ledger.holds();
         let whole = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
@@ -171,10 +172,18 @@ impl Gateway {
     }
 }
 
+/// How far back the ledger is asked for calls. Under forwarded credentials it does not know whose part of the cache a call was for.
+fn memory(config: &Config, longest: Duration) -> Duration {
+    match config.auth.mode {
+        Mode::Forward => Duration::ZERO,
+        Mode::Keys | Mode::Open => longest,
+    }
+}
+
 /// A ledger of its own, or the one that gateways share.
-fn ledger(config: &Config, memory: Duration, clock: &Clock, observe: Observe) -> Result<Ledger, BuildError> {
+fn ledger(config: &Config, redis: Option<Redis>, memory: Duration, clock: &Clock, observe: Observe) -> Result<Ledger, BuildError> {
     let budgets = config.budget.clone();
-    let opened = match Redis::new(&config.shared)? {
+    let opened = match redis {
         None => Ledger::open(&config.ledger, budgets, memory, clock.clone(), observe),
         Some(redis) => Ledger::join(&config.ledger, redis, (budgets, config.prices), memory, clock.clone(), observe),
     };
@@ -207,6 +216,8 @@ fn labels(config: &Config) -> Labels {
         hold_ends: End::ALL.iter().map(|end| end.as_str()).collect(),
         evictions: Eviction::ALL.iter().map(|why| why.as_str()).collect(),
         purges: Purge::ALL.iter().map(|how| how.as_str()).collect(),
+        shared_copies: Asked::ALL.iter().map(|asked| asked.as_str()).collect(),
+        degraded: Degraded::ALL.iter().map(|what| what.as_str()).collect(),
         limiters: Limiter::ALL.iter().map(|limiter| limiter.as_str()).collect(),
     }
 }

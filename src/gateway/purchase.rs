@@ -16,7 +16,7 @@ use crate::policy::decide::{CLOCK_TOLERANCE, Kind};
 use crate::policy::decision::Decision;
 use crate::policy::evidence::{Answered, Billing, judge};
 use crate::policy::pricing::Billable;
-use crate::spend::{Hold, HoldRefused};
+use crate::spend::{Hold, HoldId, HoldRefused};
 use crate::telnyx::{Operation, record};
 use crate::upstream::{Answer, Message, Outcome};
 
@@ -93,12 +93,16 @@ impl Gateway {
         let outcome = self.send(turn, &get, &ask.context).await;
         let verdict = verdict(outcome, operation, ask);
         self.count_upstream(Operation::Retrieve, verdict.billing, self.0.clock.elapsed().saturating_sub(sent.at));
+        let result = match verdict.result {
+            Ok(content) => Ok(self.keep_answer(ask, operation, verdict.billing, content, (sent.at, hold.id())).await),
+            Err(failure) => Err(failure),
+        };
         self.settle(hold, verdict.billing, verdict.why).await;
         if verdict.billing == Billing::Unknown {
             self.leave_open(&sent, operation, false, &ask.context);
         }
-        let end = match verdict.result {
-            Ok(content) => self.keep_answer(ask, operation, verdict.billing, content, sent.at),
+        let end = match result {
+            Ok(end) => end,
             Err(Failure::OutcomeUnknown) => return self.recover(ask, sent.at).await,
             Err(failure) => End::Failed(failure),
         };
@@ -106,7 +110,15 @@ impl Gateway {
         (verdict.billing, end)
     }
 
-    fn keep_answer(&self, ask: &Ask, operation: Billable, billing: Billing, content: Content, sent: Duration) -> End {
+    /// Before the hold ends: who waits elsewhere for its end finds what it brought.
+    async fn keep_answer(
+        &self,
+        ask: &Ask,
+        operation: Billable,
+        billing: Billing,
+        content: Content,
+        (sent, hold): (Duration, HoldId),
+    ) -> End {
         let decision = match (content.kind, billing, operation) {
             (Kind::Missing, ..) => Decision::NotFound,
             (_, Billing::Billed, Billable::Fresh) => Decision::Billed,
@@ -119,7 +131,7 @@ impl Gateway {
             _ => Evidence::Get,
         };
         let entry = self.0.cache.entry(&ask.key, content.by(evidence), sent, self.0.clock.elapsed());
-        self.0.cache.keep(&entry);
+        self.keep_bought(&entry, hold).await;
         End::Served(entry, decision)
     }
 

@@ -52,7 +52,7 @@ enum Part {
 impl Gateway {
     /// Answers a read of one number.
     pub(super) async fn retrieve(&self, ask: &Ask, visit: &mut Visit) -> Refused<Answer> {
-        let mut course = self.course(ask);
+        let mut course = self.course_of_all(ask, visit).await;
         for _ in 0..MOST_ROUNDS {
             let (boarded, wanted) = match step(&course.facts, self.0.rules.policy(ask.key.enterprise), || self.looks_first(&course)) {
                 Action::Serve(decision, source) => return Ok(self.serve(ask, &course, decision, source)),
@@ -196,7 +196,7 @@ impl Gateway {
                 let kept = !ask.want.no_store
                     && (entry.kind() != Kind::Null || keeps_null(&course.facts, self.0.rules.policy(ask.key.enterprise)));
                 if kept && entry.kind() == Kind::Null {
-                    self.0.cache.keep(entry);
+                    self.keep(entry);
                 }
                 let origin = match course.forward(ask) {
                     forward if !kept => Origin::Passing(forward),

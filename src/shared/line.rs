@@ -52,6 +52,16 @@ impl Line {
         self.comes_to(Option::is_some).await;
     }
 
+    /// Lets go of the server, which somebody else found to be lost.
+    pub fn let_go(&self) {
+        self.0.link.send_replace(None);
+    }
+
+    /// Waits until it is not.
+    pub async fn goes_down(&self) {
+        self.comes_to(Option::is_none).await;
+    }
+
     async fn comes_to(&self, state: impl FnMut(&Option<(u64, Link)>) -> bool) {
         let mut link = self.0.link.subscribe();
         // The sender is held by this very line.
@@ -75,7 +85,7 @@ impl Line {
         for number in 0.. {
             if let Ok(link) = self.0.redis.connect().await {
                 self.0.link.send_replace(Some((number, link)));
-                self.comes_to(Option::is_none).await;
+                self.goes_down().await;
             }
             tokio::time::sleep(PAUSE).await;
         }

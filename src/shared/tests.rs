@@ -19,7 +19,7 @@ const STREAM: &str = "{reputation-gateway}:changes";
 
 fn redis_at(url: &str) -> Redis {
     let redis_url = Some(Secret::Plain(url.to_owned()));
-    Redis::new(&Config { redis_url, timeout: Span(PATIENCE), ..Config::default() }).expect("a URL").expect("one is named")
+    Redis::new(&Config { redis_url, timeout: Span(Duration::from_secs(2)), ..Config::default() }).expect("a URL").expect("one is named")
 }
 
 /// A server, and the folder of its socket.

@@ -18,7 +18,7 @@ use crate::telnyx::{EnterpriseId, PhoneNumber};
 
 /// The id of a hold: its row in the table `charge`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct HoldId(pub(super) i64);
+pub struct HoldId(pub i64);
 
 impl fmt::Display for HoldId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
