@@ -93,6 +93,8 @@ async fn four_hundred_who_want_fresh_data_of_a_number_of_four_gateways_pay_for_o
     assert_eq!(counted(&gateways, "reputation_gateway_upstream_requests_total{operation=\"retrieve\",result=\"billed\"}").await, 1);
     let bodies: std::collections::BTreeSet<_> = answers.iter().map(|answer| &answer.body).collect();
     assert_eq!(bodies.len(), 1, "all have what was paid for");
+    // One gateway was asked by a hundred.
+    assert!(outcomes.get(&(200, "collapsed")).is_some_and(|collapsed| *collapsed >= 100), "{outcomes:?}");
     eprintln!("{outcomes:?}");
     place.all_agree(gateways, 100_000).await;
 }
@@ -106,6 +108,7 @@ async fn four_hundred_who_read_a_number_first_of_four_gateways_pay_for_one_touch
     assert!(answers.iter().all(|answer| answer.status == 200), "{outcomes:?}");
     assert_eq!(place.upstream.sandbox.charges().count, 1, "{outcomes:?}");
     assert_eq!(outcomes.get(&(200, "first_touch")), Some(&1), "{outcomes:?}");
+    assert!(outcomes.get(&(200, "collapsed")).is_some_and(|collapsed| *collapsed >= 100), "{outcomes:?}");
     eprintln!("{outcomes:?}");
     place.all_agree(gateways, 100_000).await;
 }
