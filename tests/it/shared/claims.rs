@@ -10,7 +10,7 @@ use reputation_gateway::sandbox::{Fault, Kind, Operation};
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::{Place, fresh};
+use super::{Place, fresh, reached};
 use crate::harness::process::Process;
 use crate::harness::{Answer, Ask, ENTERPRISE, PATIENCE, STORED, books};
 
@@ -222,6 +222,7 @@ async fn a_rate_of_ten_lets_ten_through_on_all_gateways_together() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_copy_of_before_another_gateways_purchase_is_looked_up_again() {
     let (place, gateways) = Place::with_gateways(1, "5.00").await;
+    reached(&gateways[1]).await;
     let read = |gateway: &Process| Ask::new(gateway.address("listen"), &format!("/v2/reputation/numbers/{STORED}"));
     let before = read(&gateways[1]).send().await;
     assert_eq!(before.outcome(), (200, "probe"));
