@@ -2,7 +2,7 @@
 //!
 //! [`Redis`] is where it is, [`Link`] one connection to it, of a single server, of what Sentinels say is the master, or of a Cluster. Every wait
 //! has a bound. A link does not connect again by itself: whoever uses it throws it away when it fails, and says when to try anew. A [`Line`] does that for
-//! what is asked in passing, and [`follow`] for a stream.
+//! what is asked in passing, and [`follow()`] for a stream.
 //!
 //! All keys are `{prefix}:…`. The braces make the prefix the keys' hash tag, so that in a Cluster one script may touch all of them.
 
