@@ -105,9 +105,11 @@ impl App {
         let (gateway, stop_syncing) = stopping();
         let sync = tokio::spawn(async move { gateway.sync(stop_syncing).await });
         let (gateway, stop_following) = stopping();
-        let following = tokio::spawn(async move { gateway.follow_ledger(stop_following).await });
+        let ledger_follower = tokio::spawn(async move { gateway.follow_ledger(stop_following).await });
         let (gateway, stop_keeping) = stopping();
         let snapshots = tokio::spawn(async move { gateway.keep_snapshots(stop_keeping).await });
+        let (gateway, stop_following) = stopping();
+        let following = tokio::spawn(async move { gateway.follow_others(stop_following).await });
         stop.await;
         tracing::info!("draining: no new connections, requests under way finish");
         self.draining.cancel();
@@ -115,8 +117,9 @@ impl App {
         for (what, task) in [
             ("the resolver of unknown outcomes", resolver),
             ("reading the lists ahead", sync),
-            ("following the shared ledger", following),
+            ("following the shared ledger", ledger_follower),
             ("keeping snapshots", snapshots),
+            ("following the other gateways", following),
             ("keeping the history of decisions", history),
         ] {
             if let Err(error) = task.await {

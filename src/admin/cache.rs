@@ -44,9 +44,10 @@ pub(super) async fn purge(gateway: &Gateway, body: &[u8]) -> Refused<Value> {
     let (scope, author) = (wanted.scope()?, text("author", &wanted.author)?);
     let NewPurge { enterprise, number, all, hard, dry_run, .. } = wanted;
     let how = if hard { Purge::Hard } else { Purge::Soft };
-    let gateway = gateway.clone();
+    let here = gateway.clone();
     // A walk over all copies takes a while.
-    let purged = blocking(move || if dry_run { gateway.concerned(scope) } else { gateway.purge(scope, how) }).await?;
+    let purged = blocking(move || if dry_run { here.concerned(scope) } else { here.purge(scope, how) }).await?;
+    let others_told = if dry_run { None } else { gateway.others_know().await };
     if !dry_run {
         let enterprise = enterprise.map(tracing::field::display);
         // Debug masks it.
@@ -55,7 +56,11 @@ pub(super) async fn purge(gateway: &Gateway, body: &[u8]) -> Refused<Value> {
         tracing::warn!(author, enterprise, number, all, mode, entries, %exposed_usd, "an operator purged copies");
     }
     let (entries, exposed_usd) = (purged.entries, purged.exposed);
-    Ok(json!({ "data": { "entries": entries, "exposed_usd": exposed_usd, "hard": hard, "dry_run": dry_run } }))
+    let mut data = json!({ "entries": entries, "exposed_usd": exposed_usd, "hard": hard, "dry_run": dry_run });
+    if let Some(others_told) = others_told {
+        data["others_told"] = others_told.into();
+    }
+    Ok(json!({ "data": data }))
 }
 
 /// What is kept and remembered of the number in `/admin/v1/cache/{enterprise}/{number}`.

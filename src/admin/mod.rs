@@ -42,6 +42,9 @@ const LONGEST_ACT: usize = 16 * 1024;
 /// How long it may take to arrive.
 const ACT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What is said of readiness while nothing is heard of other gateways.
+const OUT_OF_STEP: &str = "ready, degraded: the shared Redis cannot be reached, so copies and purges are not shared\n";
+
 /// A value, or what is answered instead.
 type Refused<T> = Result<T, Box<Problem>>;
 
@@ -147,12 +150,13 @@ impl Admin {
     fn ready(&self) -> Response<Body> {
         if self.draining.is_cancelled() {
             plain(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n")
-        } else if self.gateway.ledger_is_available() {
+        } else if !self.gateway.ledger_is_available() {
+            plain(StatusCode::OK, TEXT, "ready, degraded: the ledger cannot be written, so nothing is bought\n")
+        } else {
+            let state = if self.gateway.is_in_step() { "ready\n" } else { OUT_OF_STEP };
             let warnings = self.gateway.ledger_warnings();
             let lines = warnings.iter().map(|warning| format!("warning: {warning}\n"));
-            plain(StatusCode::OK, TEXT, ["ready\n".to_owned()].into_iter().chain(lines).collect::<String>())
-        } else {
-            plain(StatusCode::OK, TEXT, "ready, degraded: the ledger cannot be written, so nothing is bought\n")
+            plain(StatusCode::OK, TEXT, [state.to_owned()].into_iter().chain(lines).collect::<String>())
         }
     }
 

@@ -8,7 +8,7 @@ use http::{HeaderValue, StatusCode};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
 use sha2::{Digest, Sha256};
-use strum::IntoStaticStr;
+use strum::{IntoStaticStr, VariantArray};
 use triomphe::ThinArc;
 
 use super::Key;
@@ -18,7 +18,7 @@ use crate::policy::decision::Decision;
 use crate::telnyx::record::Reputation;
 
 /// What a copy was made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum Evidence {
     /// A look at the list for this number alone.
@@ -40,6 +40,9 @@ pub enum Evidence {
 }
 
 impl Evidence {
+    /// All of them, in an order that shared copies rely on.
+    pub const ALL: &[Self] = Self::VARIANTS;
+
     /// The word for operators.
     pub fn as_str(self) -> &'static str {
         self.into()
@@ -301,11 +304,11 @@ impl Entry {
         }
     }
 
-    /// Whether this copy is to be kept rather than `other`.
-    pub(super) fn outdates(&self, other: &Self) -> bool {
+    /// Whether this copy is to be kept rather than `other`, whose answer was asked for at `begun` (monotonic).
+    pub(super) fn outdates(&self, other: &Self, begun: Duration) -> bool {
         match (self.refreshed_at(), other.refreshed_at()) {
             (Some(kept), Some(offered)) => kept > offered,
-            _ => self.stored() > other.begun(),
+            _ => self.stored() > begun,
         }
     }
 

@@ -12,9 +12,11 @@ mod lists;
 #[cfg(test)]
 mod model;
 mod moments;
+mod record;
 mod snapshot;
 mod store;
 mod sweep;
+mod tier;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -31,6 +33,7 @@ pub use failures::FailedLooks;
 pub use lists::{ListKey, Lists};
 pub use moments::Scope;
 pub use snapshot::Unread;
+pub use tier::{Asked, Change as SharedChange, Degraded, OnTier, Ruling, Tier, Told};
 
 use moments::{Fate, Moments};
 use store::{Change, Store};
@@ -126,15 +129,26 @@ impl Cache {
         Entry::new(key, content, begun, stored, lifetime)
     }
 
-    /// Keeps an entry, unless something newer is kept already, or may be at Telnyx.
-    pub fn keep(&self, entry: &Entry) {
+    /// Keeps an entry, unless something newer is kept already, or may be at Telnyx. Whether it is kept.
+    pub fn keep(&self, entry: &Entry) -> bool {
+        self.keep_from(entry, entry.begun())
+    }
+
+    /// The same for one whose answer was asked for at `begun` (monotonic), and of which it is known that it stood when it was asked for itself.
+    fn keep_from(&self, entry: &Entry, begun: Duration) -> bool {
+        let mut is_kept = true;
+        let mut refuse = || {
+            is_kept = false;
+            Change::Nothing
+        };
         self.entries.change(entry.key(), |kept| match kept {
-            _ if self.outdated.get(entry.key()).is_some_and(|outdated| entry.begun() < outdated) => Change::Nothing,
-            _ if self.fate(entry) != Fate::Stands => Change::Nothing,
+            _ if self.outdated.get(entry.key()).is_some_and(|outdated| entry.begun() < outdated) => refuse(),
+            _ if self.fate(entry) != Fate::Stands => refuse(),
             // A copy that was purged gives way to whatever was asked for since.
-            Some(kept) if self.fate(kept) == Fate::Stands && kept.outdates(entry) => Change::Nothing,
+            Some(kept) if self.fate(kept) == Fate::Stands && kept.outdates(entry, begun) => refuse(),
             _ => Change::Put(entry.clone()),
         });
+        is_kept
     }
 
     /// Telnyx may have something newer from `now` on (monotonic): the copy is not fresh any more, and no fetch that began before
@@ -162,7 +176,12 @@ impl Cache {
 
     /// The same for all numbers of an enterprise. Their copies stay in memory until there is no room for them, and are not served.
     pub fn forget_enterprise(&self, enterprise: EnterpriseId, now: Duration) {
-        self.moments.forget(Scope::Enterprise(enterprise), now);
+        self.forget_scope(Scope::Enterprise(enterprise), now);
+    }
+
+    /// The same for any scope.
+    pub fn forget_scope(&self, scope: Scope, now: Duration) {
+        self.moments.forget(scope, now);
     }
 
     /// A scope's copies are outdated from `now` on (monotonic), and so is whatever a fetch that began before brings.
@@ -173,7 +192,7 @@ impl Cache {
     /// A scope's copies go at `now` (monotonic), and so does whatever a fetch that began before brings. Their memory is given back here,
     /// which takes a walk over all copies.
     pub fn purge_hard(&self, scope: Scope, now: Duration) {
-        self.moments.forget(scope, now);
+        self.forget_scope(scope, now);
         self.entries.retain(|entry| !scope.includes(entry.key()) || self.fate(entry) != Fate::Gone);
     }
 

@@ -6,8 +6,7 @@
 //! that cannot be had.
 //!
 //! All numbers are little-endian. `magic` 8 bytes, `version` u32, `written` i128 (wall time in nanoseconds), then the records, then a length
-//! of 0, `count` u64, and the SHA-256 of all before it. A record: the `length` of what follows, u32; `enterprise` u128, `number` u64, `kind` u8,
-//! `outdated` u8, `age` u64 and `lifetime` u64 in nanoseconds, `data_age` u64 (all ones: none), `refreshed_at` i128 (the least: none), the body.
+//! of 0, `count` u64, and the SHA-256 of all before it. Before each record (`record.rs`) stands its length, u32.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read, Write};
@@ -15,24 +14,18 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bytes::Bytes;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
+use super::record::{self, FIXED, Record};
 use super::store::Change;
-use super::{Cache, Content, Entry, Evidence, Key};
-use crate::policy::decide::Kind;
+use super::{Cache, Entry, Evidence, Key};
 use crate::policy::entitlement::Partition;
-use crate::telnyx::EnterpriseId;
 
 const MAGIC: [u8; 8] = *b"rgwcache";
 const VERSION: u32 = 1;
-/// A record without its body.
-const FIXED: usize = 66;
 /// Twice what an answer of the upstream can have.
 const LONGEST_RECORD: usize = 2 * 1024 * 1024;
-const NO_AGE: u64 = u64::MAX;
-const NO_TIME: i128 = i128::MIN;
 
 /// What a snapshot holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -192,35 +185,10 @@ fn beside(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-struct Record {
-    key: Key,
-    content: Content,
-    age: Duration,
-    lifetime: Duration,
-    outdated: bool,
-}
-
 fn write_record(out: &mut impl Write, entry: &Entry, elapsed: Duration) -> io::Result<()> {
     let length = u32::try_from(FIXED + entry.body().len()).map_err(io::Error::other)?;
-    let kind: u8 = match entry.kind() {
-        Kind::Data => 0,
-        Kind::Null => 1,
-        Kind::Missing => 2,
-    };
     out.write_all(&length.to_le_bytes())?;
-    out.write_all(&entry.key().enterprise.as_u128().to_le_bytes())?;
-    out.write_all(&entry.key().number.digits().to_le_bytes())?;
-    out.write_all(&[kind, u8::from(entry.is_outdated())])?;
-    out.write_all(&nanos(entry.age(elapsed)).to_le_bytes())?;
-    out.write_all(&nanos(entry.lifetime()).to_le_bytes())?;
-    out.write_all(&entry.data_age().map_or(NO_AGE, nanos).to_le_bytes())?;
-    out.write_all(&entry.refreshed_at().map_or(NO_TIME, Timestamp::as_nanosecond).to_le_bytes())?;
-    out.write_all(entry.body())
-}
-
-/// Less than what stands for none.
-fn nanos(span: Duration) -> u64 {
-    u64::try_from(span.as_nanos()).unwrap_or(NO_AGE).min(NO_AGE - 1)
+    record::write(out, entry, elapsed)
 }
 
 /// Reads what stands before the records: when they were written.
@@ -244,29 +212,9 @@ fn next_record(source: &mut impl Read) -> Result<Option<Record>, Unread> {
     if !(FIXED..=LONGEST_RECORD).contains(&length) {
         return Err(Unread::Damaged);
     }
-    let enterprise = EnterpriseId::from_u128(u128::from_le_bytes(bytes(source)?));
-    let number = format!("+{}", u64::from_le_bytes(bytes(source)?)).parse().map_err(|_| Unread::Damaged)?;
-    let (kind, outdated) = match bytes(source)? {
-        [0, outdated] => (Kind::Data, outdated),
-        [1, outdated] => (Kind::Null, outdated),
-        [2, outdated] => (Kind::Missing, outdated),
-        _ => return Err(Unread::Damaged),
-    };
-    let [age, lifetime, data_age] = [bytes(source)?, bytes(source)?, bytes(source)?].map(u64::from_le_bytes);
-    let refreshed_at = match i128::from_le_bytes(bytes(source)?) {
-        NO_TIME => None,
-        nanosecond => Some(Timestamp::from_nanosecond(nanosecond).map_err(|_| Unread::Damaged)?),
-    };
-    let mut body = vec![0; length - FIXED];
-    source.read_exact(&mut body)?;
-    let data_age = (data_age != NO_AGE).then(|| Duration::from_nanos(data_age));
-    Ok(Some(Record {
-        key: Key { partition: Partition::SHARED, enterprise, number },
-        content: Content { kind, body: Bytes::from(body), refreshed_at, data_age, evidence: Evidence::Snapshot },
-        age: Duration::from_nanos(age),
-        lifetime: Duration::from_nanos(lifetime),
-        outdated: outdated != 0,
-    }))
+    let mut record = vec![0; length];
+    source.read_exact(&mut record)?;
+    record::read(&record, Evidence::Snapshot).map(Some).ok_or(Unread::Damaged)
 }
 
 /// Reads what stands after the records, and believes them or not.
@@ -322,10 +270,11 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
     use std::sync::Arc;
 
+    use bytes::Bytes;
     use proptest::prelude::*;
 
     use super::*;
-    use crate::cache::Config;
+    use crate::cache::{Config, Content};
     use crate::policy::decide::Copy;
     use crate::telnyx::record::Reputation;
     use crate::units::{ByteSize, Span};

@@ -20,7 +20,7 @@ use crate::upstream::{Message, NotSent};
 impl Gateway {
     /// Answers an association of these numbers.
     pub(super) async fn associate(&self, asks: Vec<Ask>, visit: &mut Visit) -> Refused<Answer> {
-        let mut items: Vec<_> = asks.into_iter().map(|ask| self.item(ask, Billable::Associate, false)).collect();
+        let mut items = self.items(asks, Billable::Associate, visit).await;
         for _ in 0..MOST_ROUNDS {
             if self.wait_for(&mut items, visit).await {
                 continue;

@@ -15,7 +15,7 @@ use super::refusal;
 use super::retrieve::Course;
 use super::visit::Visit;
 use super::{Gateway, Rules};
-use crate::cache::{Evidence, Key};
+use crate::cache::{Evidence, Key, Ruling, Scope};
 use crate::flight::Lead;
 use crate::policy::claim::Known;
 use crate::policy::decision::Decision;
@@ -226,10 +226,14 @@ impl Gateway {
 
     /// Forgets what the call made untrue, if it may have been carried out, and keeps what it brought.
     fn learn(&self, asks: &[Ask], billable: Billable, sale: &Sale) {
-        let (key, now) = (asks[0].key, self.0.clock.elapsed());
         if !billable.is_check() || !matches!(sale.billing(), Billing::Billed | Billing::Unknown) {
             return;
         }
+        let ruling = if billable == Billable::Associate { Ruling::Hard } else { Ruling::Soft };
+        for ask in asks {
+            self.tell_others(Scope::Number(ask.key.enterprise, ask.key.number), ruling);
+        }
+        let (key, now) = (asks[0].key, self.0.clock.elapsed());
         self.0.lists.outdate(key.partition, key.enterprise, now);
         for ask in asks {
             if billable == Billable::Associate {

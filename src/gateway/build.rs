@@ -11,9 +11,9 @@ use tokio_util::task::TaskTracker;
 use super::single::Monitoring;
 use super::snapshot::Snapshots;
 use super::unresolved::{Call, Pending};
-use super::{Gateway, Keys, Purge, Rules, Shared, elsewhere, enterprise, sync};
+use super::{Gateway, Keys, Purge, Rules, Shared, elsewhere, enterprise, sync, tier};
 use crate::auth::{ANONYMOUS, Auth, Mode};
-use crate::cache::{self, Cache, Calls, Eviction, FailedLooks, Key, Lists, PaidCalls};
+use crate::cache::{self, Asked, Cache, Calls, Degraded, Eviction, FailedLooks, Key, Lists, PaidCalls, Tier};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::flight::Flights;
@@ -82,6 +82,7 @@ impl Gateway {
         let cache = Cache::new(&config.cache, caches, Arc::new(move |why: Eviction| evictions.with_label_values(&[why.as_str()]).inc()));
         // After the ledger, which knows what was bought since the snapshot.
         let snapshots = Snapshots::restored(config, &cache, &calls, clock, &metrics);
+        let tier = redis.clone().map(|redis| tier::tier(redis, config, clock, &metrics));
         Ok(Self(Arc::new(Shared {
             callers: auth.names().iter().map(|name| metrics.requests.caller(name)).collect(),
             auth,
@@ -96,6 +97,7 @@ impl Gateway {
             clock: clock.clone(),
             rules: rules(config, clock, keys, policies, effect),
             looks: Flights::default(),
+            fetches: Flights::default(),
             failed_looks: FailedLooks::new(config.cache.error_ttl.0),
             purchases: Flights::default(),
             monitoring,
@@ -106,6 +108,7 @@ impl Gateway {
             synced: sync::Synced::default(),
             redis,
             ends: elsewhere::Ends::default(),
+            tier,
             tasks: TaskTracker::new(),
             room: Room::new(config.server.max_buffered.0),
             remembers_since: clock.elapsed().saturating_sub(memory),
@@ -132,6 +135,7 @@ impl Gateway {
         });
         metrics.upstream_paused.set(self.0.upstream.paused().as_secs_f64());
         metrics.ledger_available.set(i64::from(self.0.ledger.is_available()));
+        metrics.shared.up.set(i64::from(self.0.tier.as_ref().is_some_and(Tier::is_up)));
         metrics.kill_switch.set(i64::from(self.0.ledger.is_stopped()));
         let holds = self.0.ledger.holds();
         let whole = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
@@ -228,6 +232,8 @@ fn labels(config: &Config) -> Labels {
         hold_ends: End::ALL.iter().map(|end| end.as_str()).collect(),
         evictions: Eviction::ALL.iter().map(|why| why.as_str()).collect(),
         purges: Purge::ALL.iter().map(|how| how.as_str()).collect(),
+        shared_copies: Asked::ALL.iter().map(|asked| asked.as_str()).collect(),
+        degraded: Degraded::ALL.iter().map(|what| what.as_str()).collect(),
         limiters: Limiter::ALL.iter().map(|limiter| limiter.as_str()).collect(),
     }
 }

@@ -55,6 +55,11 @@ impl Ending {
         Self { holds, ..self }
     }
 
+    /// Which these are.
+    pub(super) fn holds(&self) -> &[HoldId] {
+        &self.holds
+    }
+
     /// Until all of them have ended, or that may have been missed.
     async fn heard(mut self) {
         while !self.holds.is_empty() {

@@ -61,7 +61,7 @@ impl Gateway {
             let key = Key { partition, enterprise: item.record.enterprise_id, number: item.record.phone_number };
             if content.kind == Kind::Data || self.may_keep_null(&key) {
                 let entry = self.0.cache.entry(&key, content, begun, self.0.clock.elapsed());
-                self.0.cache.keep(&entry);
+                self.keep(&entry);
             }
         }
     }

@@ -120,7 +120,7 @@ impl Gateway {
         let Some(found) = reading(&answer, &key) else { return Look::Inconclusive };
         let entry = self.0.cache.entry(&key, found, begun, self.0.clock.elapsed());
         if entry.kind() != Kind::Null && keep == Keep::Yes {
-            self.0.cache.keep(&entry);
+            self.keep(&entry);
         }
         if entry.kind() == Kind::Missing { Look::Missing(entry) } else { Look::Found(entry) }
     }

@@ -31,6 +31,7 @@ mod single;
 mod snapshot;
 mod stamp;
 mod sync;
+mod tier;
 mod unpublished;
 mod unresolved;
 mod visit;
@@ -56,7 +57,7 @@ pub use inspect::Known;
 pub use purge::{Purge, Purged};
 
 use crate::auth::{Auth, Identity, Permission};
-use crate::cache::{Cache, FailedLooks, Key, Lists, PaidCalls};
+use crate::cache::{Cache, FailedLooks, Key, Lists, PaidCalls, Tier};
 use crate::clock::Clock;
 use crate::flight::Flights;
 use crate::limit::Limits;
@@ -161,6 +162,8 @@ struct Shared {
     clock: Clock,
     rules: Rules,
     looks: Flights<Key, Arc<Look>>,
+    /// What is asked of the copies that gateways share, and whether it brought something better.
+    fetches: Flights<Key, bool>,
     failed_looks: FailedLooks,
     /// Purchases under way, of any kind. A refresh lands with nothing: it brings no record, and who follows decides anew.
     purchases: Flights<Key, Option<Landing>>,
@@ -179,6 +182,8 @@ struct Shared {
     redis: Option<Redis>,
     /// The ends of holds, this gateway's and others'.
     ends: elsewhere::Ends,
+    /// What several gateways share of the cache, if this is not on its own.
+    tier: Option<Tier>,
     tasks: TaskTracker,
     /// For request bodies, and for answers that are one request's own.
     room: Room,

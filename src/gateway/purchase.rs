@@ -18,7 +18,7 @@ use crate::policy::decide::{CLOCK_TOLERANCE, Kind};
 use crate::policy::decision::Decision;
 use crate::policy::evidence::{Answered, Billing, judge};
 use crate::policy::pricing::Billable;
-use crate::spend::{Hold, HoldRefused};
+use crate::spend::{Hold, HoldId, HoldRefused};
 use crate::telnyx::{Operation, record};
 use crate::upstream::{Answer, Message, Outcome};
 
@@ -40,6 +40,8 @@ pub(super) struct Landing {
 pub(super) enum End {
     /// An answer to serve.
     Served(Entry, Decision),
+    /// What another gateway's call brought, which was waited for.
+    Elsewhere(Entry),
     /// It was refused before anything was sent.
     Denied(Denied),
     /// It failed.
@@ -54,6 +56,7 @@ impl Landing {
         match &self.end {
             // Who asked for fresh data does not take what a plain read found stored.
             End::Served(..) => wanted != Some(Billable::Fresh) || self.operation == Billable::Fresh || self.billing == Billing::Billed,
+            End::Elsewhere(_) => true,
             // Another caller's limits are none of this one's.
             End::Denied(denied) => wanted == Some(self.operation) && (denied.concerns_all() || *self.caller == *caller),
             End::Failed(_) | End::Unmet(_) => wanted == Some(self.operation),
@@ -74,13 +77,14 @@ pub(super) const RECOVERY_WAIT: Duration = Duration::from_secs(5);
 impl Gateway {
     /// Buys one answer, as was decided on what was `known`. Nothing, if another gateway's call made that untrue: then all is decided anew.
     pub(super) async fn purchase(&self, ask: &Ask, operation: Billable, known: Known) -> Option<Landing> {
-        let since = self.0.clock.elapsed();
+        let (since, mut awaited) = (self.0.clock.elapsed(), Vec::new());
         let (billing, end) = loop {
             match self.permit(std::slice::from_ref(ask), operation, &[known]).await.map(|mut holds| holds.pop()) {
                 Ok(Some(hold)) => break self.carry_out(ask, operation, hold).await,
                 Ok(None) => break (Billing::NotSent, End::Denied(Denied::Hold(HoldRefused::Unavailable))),
                 Err(Unheld::Denied(denied)) => break (Billing::NotSent, End::Denied(denied)),
                 Err(Unheld::Busy(ending)) => {
+                    awaited.extend_from_slice(ending.holds());
                     if let Err(unmet) = self.wait_for_others(ending, since).await {
                         break (Billing::NotSent, End::Unmet(unmet));
                     }
@@ -89,7 +93,8 @@ impl Gateway {
                     for told in &told {
                         self.learn_calls(ask.key, told);
                     }
-                    return None;
+                    let paid = told.iter().filter_map(|told| Some(told.paid.as_ref()?.hold)).find(|hold| awaited.contains(hold))?;
+                    break (Billing::NotSent, End::Elsewhere(self.bought_elsewhere(&ask.key, paid).await?));
                 }
             }
         };
@@ -111,12 +116,16 @@ impl Gateway {
         let outcome = self.send(turn, &get, &ask.context).await;
         let verdict = verdict(outcome, operation, ask);
         self.count_upstream(Operation::Retrieve, verdict.billing, self.0.clock.elapsed().saturating_sub(sent.at));
+        let result = match verdict.result {
+            Ok(content) => Ok(self.keep_answer(ask, operation, verdict.billing, content, (sent.at, hold.id())).await),
+            Err(failure) => Err(failure),
+        };
         self.settle(hold, verdict.billing, verdict.why).await;
         if verdict.billing == Billing::Unknown {
             self.leave_open(&sent, operation, false, &ask.context);
         }
-        let end = match verdict.result {
-            Ok(content) => self.keep_answer(ask, operation, verdict.billing, content, sent.at),
+        let end = match result {
+            Ok(end) => end,
             Err(Failure::OutcomeUnknown) => return self.recover(ask, &sent).await,
             Err(failure) => End::Failed(failure),
         };
@@ -124,7 +133,15 @@ impl Gateway {
         (verdict.billing, end)
     }
 
-    fn keep_answer(&self, ask: &Ask, operation: Billable, billing: Billing, content: Content, sent: Duration) -> End {
+    /// Before the hold ends: who waits elsewhere for its end finds what it brought.
+    async fn keep_answer(
+        &self,
+        ask: &Ask,
+        operation: Billable,
+        billing: Billing,
+        content: Content,
+        (sent, hold): (Duration, HoldId),
+    ) -> End {
         let decision = match (content.kind, billing, operation) {
             (Kind::Missing, ..) => Decision::NotFound,
             (_, Billing::Billed, Billable::Fresh) => Decision::Billed,
@@ -137,7 +154,7 @@ impl Gateway {
             _ => Evidence::Get,
         };
         let entry = self.0.cache.entry(&ask.key, content.by(evidence), sent, self.0.clock.elapsed());
-        self.0.cache.keep(&entry);
+        self.keep_bought(&entry, hold).await;
         End::Served(entry, decision)
     }
 

@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use super::Gateway;
-use crate::cache::{Entry, Key, Scope};
+use crate::cache::{Entry, Key, Ruling, Scope};
 use crate::policy::decide::{FirstTouch, Kind};
 use crate::policy::entitlement::Partition;
 use crate::policy::money::Usd;
@@ -57,7 +57,7 @@ impl Gateway {
     /// Purges the scope's copies and lists, whoever may read them, and tells which those were. A fetch that began before keeps nothing fresh.
     pub fn purge(&self, scope: Scope, how: Purge) -> Purged {
         let purged = self.concerned(scope);
-        let now = self.0.clock.elapsed();
+        let now = self.tell_others(scope, if how == Purge::Soft { Ruling::Soft } else { Ruling::Hard });
         self.0.lists.purge(scope, now);
         match how {
             Purge::Soft => self.0.cache.purge_softly(scope, now),

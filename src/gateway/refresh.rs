@@ -30,7 +30,7 @@ const UNSEEN: &str = "it could not be found out what became of an earlier check 
 impl Gateway {
     /// Answers a refresh of these numbers.
     pub(super) async fn refresh(&self, asks: Vec<Ask>, visit: &mut Visit) -> Refused<Answer> {
-        let mut items: Vec<_> = asks.into_iter().map(|ask| self.item(ask, Billable::Refresh, false)).collect();
+        let mut items = self.items(asks, Billable::Refresh, visit).await;
         for _ in 0..MOST_ROUNDS {
             if self.wait_for(&mut items, visit).await {
                 continue;

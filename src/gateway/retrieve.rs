@@ -52,7 +52,7 @@ enum Part {
 impl Gateway {
     /// Answers a read of one number.
     pub(super) async fn retrieve(&self, ask: &Ask, visit: &mut Visit) -> Refused<Answer> {
-        let mut course = self.course(ask);
+        let mut course = self.course_of_all(ask, visit).await;
         for _ in 0..MOST_ROUNDS {
             let (boarded, wanted) = match step(&course.facts, self.0.rules.policy(ask.key.enterprise), || self.looks_first(&course)) {
                 Action::Serve(decision, source) => return Ok(self.serve(ask, &course, decision, source)),
@@ -164,6 +164,10 @@ impl Gateway {
                 let content = Content::Copy(entry, Origin::Fetched(course.forward(ask)));
                 Some(Ok(Answer { decision, bill: course.bill, avoided: None, content }))
             }
+            End::Elsewhere(entry) => {
+                let answer = Answer::free(Decision::Collapsed, Content::Copy(entry, Origin::Collapsed(course.forward(ask))));
+                Some(Ok(Answer { avoided: Some(Avoided::Collapsed), ..answer }))
+            }
             End::Served(entry, _) => {
                 // A plain read that joined a fresh call might have had stored data for nothing.
                 let would_bill = wanted.is_some() || landing.operation == Billable::FirstTouch;
@@ -201,7 +205,7 @@ impl Gateway {
                 let kept = !ask.want.no_store
                     && (entry.kind() != Kind::Null || keeps_null(&course.facts, self.0.rules.policy(ask.key.enterprise)));
                 if kept && entry.kind() == Kind::Null {
-                    self.0.cache.keep(entry);
+                    self.keep(entry);
                 }
                 let origin = match course.forward(ask) {
                     forward if !kept => Origin::Passing(forward),

@@ -12,7 +12,7 @@ use super::pass::{path, tells_of};
 use super::refusal;
 use super::visit::Visit;
 use crate::auth::{Identity, Permission};
-use crate::cache::Key;
+use crate::cache::{Key, Ruling, Scope};
 use crate::policy::decision::Decision;
 use crate::policy::entitlement::Partition;
 use crate::policy::evidence::Billing;
@@ -103,14 +103,16 @@ impl Gateway {
 
     /// Forgets what a write that may have been carried out makes untrue.
     pub(super) fn forget(&self, about: About, deletes: bool, partition: Partition) {
-        let (Some(enterprise), now) = (about.enterprise, self.0.clock.elapsed()) else { return };
+        let Some(enterprise) = about.enterprise else { return };
         match (untrue(about.operation, deletes), about.number) {
             (Untrue::Number, Some(number)) => {
+                let now = self.tell_others(Scope::Number(enterprise, number), Ruling::Hard);
                 self.0.cache.forget(&Key { partition, enterprise, number }, now);
                 self.outdate_snapshot();
                 self.0.lists.outdate(partition, enterprise, now);
             }
             (Untrue::Enterprise, _) => {
+                let now = self.tell_others(Scope::Enterprise(enterprise), Ruling::Hard);
                 self.0.cache.forget_enterprise(enterprise, now);
                 self.outdate_snapshot();
                 self.0.lists.outdate(partition, enterprise, now);

@@ -35,6 +35,8 @@ pub struct Config {
     pub clock_skew: Span,
     /// So many replicas of the server have to have what was recorded (`WAIT`) before it counts.
     pub wait_for: u32,
+    /// Whether copies are shared too. Purges always are.
+    pub copies: bool,
 }
 
 /// Half a minute without an answer is no answer, and a lease of an hour keeps a dead gateway's money for that long.
@@ -76,6 +78,7 @@ impl Default for Config {
             lease: Span(Duration::from_secs(10)),
             clock_skew: Span(Duration::from_secs(5)),
             wait_for: 0,
+            copies: true,
         }
     }
 }

@@ -15,8 +15,8 @@ use super::{Link, Redis, timed_out};
 
 /// How long, in milliseconds, the server keeps a question that it has no entry for. What is asked again so often is seen to be cut off soon.
 const BLOCK: u64 = 250;
-/// An answer that takes so long does not come: the server looks ten times a second whom it kept for long enough.
-const LONGEST: Duration = Duration::from_millis(2 * BLOCK);
+/// An answer may come so much later, or by `shared.timeout` where that is longer: the server looks ten times a second whom it kept for long enough.
+const LATE: Duration = Duration::from_millis(250);
 /// How long a server that cannot be reached is left alone.
 const PAUSE: Duration = Duration::from_millis(250);
 /// Entries that are read at once.
@@ -113,7 +113,7 @@ type Raw = (String, BTreeMap<Vec<u8>, Vec<u8>>);
 impl<F: FnMut(News)> Reader<'_, F> {
     /// Connects and reads, until that fails.
     async fn read(&mut self) -> RedisError {
-        let mut link = match self.redis.connect_to_wait(LONGEST).await {
+        let mut link = match self.redis.connect_to_wait(self.longest()).await {
             Ok(link) => link,
             Err(error) => return error,
         };
@@ -122,6 +122,10 @@ impl<F: FnMut(News)> Reader<'_, F> {
                 return error;
             }
         }
+    }
+
+    fn longest(&self) -> Duration {
+        Duration::from_millis(BLOCK) + LATE.max(self.redis.config().timeout.0)
     }
 
     async fn read_once(&mut self, link: &mut Link) -> Result<(), RedisError> {
@@ -135,7 +139,7 @@ impl<F: FnMut(News)> Reader<'_, F> {
         asked.arg("STREAMS").arg(&self.key).arg(seen.to_string());
         // Asked after that, so that nothing went between the two.
         asked.cmd("XRANGE").arg(&self.key).arg(seen.to_string()).arg(seen.to_string());
-        let (read, known): (Read, Vec<Raw>) = within(LONGEST, asked.query_async(link)).await?;
+        let (read, known): (Read, Vec<Raw>) = within(self.longest(), asked.query_async(link)).await?;
         let entries = read.unwrap_or_default().into_iter().flat_map(|(_, entries)| entries).map(entry).collect::<Result<Vec<_>, _>>()?;
         // A stream that never had an entry has none that could be missed.
         if known.is_empty() && seen != Position::default() {
@@ -159,7 +163,7 @@ impl<F: FnMut(News)> Reader<'_, F> {
     async fn begin_anew(&mut self, link: &mut Link) -> Result<(), RedisError> {
         let mut asked = redis::cmd("XREVRANGE");
         asked.arg(&self.key).arg("+").arg("-").arg("COUNT").arg(1);
-        let newest: Vec<Raw> = within(LONGEST, asked.query_async(link)).await?;
+        let newest: Vec<Raw> = within(self.longest(), asked.query_async(link)).await?;
         let end = newest.into_iter().next().map(entry).transpose()?.map_or(Position::default(), |newest| newest.position);
         self.seen = Some(end);
         (self.tell)(News::Gap(end));

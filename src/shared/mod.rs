@@ -1,13 +1,15 @@
 //! `[shared]`: the Redis or Valkey that several gateways share, and how it is reached.
 //!
 //! [`Redis`] is where it is, [`Link`] one connection to it, of a single server, of what Sentinels say is the master, or of a Cluster. Every wait
-//! has a bound. Nothing here connects again by itself: whoever uses a link throws it away when it fails, and says when to try anew.
+//! has a bound. A link does not connect again by itself: whoever uses it throws it away when it fails, and says when to try anew. A [`Line`] does that for
+//! what is asked in passing, and [`follow()`] for a stream.
 //!
 //! All keys are `{prefix}:…`. The braces make the prefix the keys' hash tag, so that in a Cluster one script may touch all of them.
 
 mod config;
 mod durability;
 mod follow;
+mod line;
 #[cfg(test)]
 #[path = "../../tests/it/harness/redis.rs"]
 pub(crate) mod server;
@@ -28,6 +30,7 @@ use redis::{
 pub use self::config::Config;
 pub use self::durability::{Shortcoming, shortcomings};
 pub use self::follow::{Entry, News, NoPosition, Position, follow};
+pub use self::line::{Line, NoAnswer};
 use crate::secret::NoSecret;
 
 /// Where the Redis is.

@@ -19,7 +19,7 @@ const STREAM: &str = "{reputation-gateway}:changes";
 
 fn redis_at(url: &str) -> Redis {
     let redis_url = Some(Secret::Plain(url.to_owned()));
-    Redis::new(&Config { redis_url, timeout: Span(PATIENCE), ..Config::default() }).expect("a URL").expect("one is named")
+    Redis::new(&Config { redis_url, timeout: Span(Duration::from_secs(2)), ..Config::default() }).expect("a URL").expect("one is named")
 }
 
 /// A server, and the folder of its socket.
@@ -223,4 +223,31 @@ fn asked(server: &RedisServer) -> u64 {
     let stats: String = server.tell(&["INFO", "commandstats"]);
     let calls = stats.lines().find_map(|line| line.strip_prefix("cmdstat_xread:calls=")?.split(',').next()?.parse().ok());
     calls.unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_line_answers_fails_at_once_while_the_server_is_away_and_answers_again() {
+    let (folder, mut server) = started(&[]);
+    let line = Line::new(redis_at(&server.url()));
+    let script = redis::Script::new("return 'here'");
+    let ask = || async { line.run::<String>(&script.prepare_invoke()).await };
+    assert!(matches!(ask().await, Err(NoAnswer::Away)), "nobody has connected it");
+    let keeping = tokio::spawn({
+        let line = line.clone();
+        async move { line.keep_up().await }
+    });
+    timeout(PATIENCE, line.comes_up()).await.expect("it connects");
+    assert_eq!(ask().await.expect("an answer"), "here");
+    server.kill();
+    assert!(matches!(ask().await, Err(NoAnswer::Failed(_))));
+    assert!(matches!(ask().await, Err(NoAnswer::Away)) && !line.is_up());
+    let full = start(folder.path(), &["--maxmemory", "1mb", "--maxmemory-policy", "noeviction"]);
+    timeout(PATIENCE, line.comes_up()).await.expect("it connects");
+    let swell = redis::Script::new("return redis.call('SET', 'key', string.rep('x', 4000000))");
+    let grow = redis::Script::new("return redis.call('SET', 'other', 'x')");
+    assert!(line.run::<String>(&swell.prepare_invoke()).await.is_ok());
+    assert!(matches!(line.run::<String>(&grow.prepare_invoke()).await, Err(NoAnswer::Failed(_))));
+    assert_eq!(ask().await.expect("what takes no memory"), "here");
+    full.signal("-STOP");
+    keeping.abort();
 }

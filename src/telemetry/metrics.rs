@@ -15,7 +15,7 @@ use prometheus::{
 use strum::{IntoStaticStr, VariantArray};
 
 pub use requests::{CallerCounters, Requests};
-pub use upkeep::{SnapshotMetrics, SyncMetrics, SyncPage};
+pub use upkeep::{SharedMetrics, SnapshotMetrics, SyncMetrics, SyncPage};
 
 use crate::policy::evidence::Billing;
 use crate::policy::money::Usd;
@@ -61,6 +61,10 @@ pub struct Labels {
     pub evictions: Vec<&'static str>,
     /// What purges do with copies.
     pub purges: Vec<&'static str>,
+    /// What comes of asking for a shared copy.
+    pub shared_copies: Vec<&'static str>,
+    /// What a gateway does without, while what it shares cannot be had.
+    pub degraded: Vec<&'static str>,
     /// Rate limiters.
     pub limiters: Vec<&'static str>,
 }
@@ -177,6 +181,8 @@ pub struct Metrics {
     pub sync: SyncMetrics,
     /// The file that the cache is kept in over a restart.
     pub snapshot: SnapshotMetrics,
+    /// What gateways share on a Redis.
+    pub shared: SharedMetrics,
     /// Billable calls that a rate limit refused, by limiter.
     pub rate_limit_denied: IntCounterVec,
     /// How long the ledger's commits took, in seconds.
@@ -244,6 +250,7 @@ impl Metrics {
             cache_purged: make.int_counters("cache_purged_total", "Copies that operators purged.", &["mode"]),
             sync: SyncMetrics::new(&make),
             snapshot: SnapshotMetrics::new(&make),
+            shared: SharedMetrics::new(&make),
             rate_limit_denied: make.int_counters("rate_limit_denied_total", "Billable calls that a rate limit refused.", &["limiter"]),
             ledger_commit: make.register(Histogram::with_opts(histogram_opts("ledger_commit_seconds", "How long ledger commits took."))),
             reconciliation_timestamp: make
@@ -309,6 +316,8 @@ impl Metrics {
             (&self.holds, &labels.hold_ends),
             (&self.cache_evictions, &labels.evictions),
             (&self.cache_purged, &labels.purges),
+            (&self.shared.copies, &labels.shared_copies),
+            (&self.shared.degraded, &labels.degraded),
             (&self.rate_limit_denied, &labels.limiters),
         ];
         for (counter, members) in singles {

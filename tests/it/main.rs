@@ -41,6 +41,7 @@ mod sync;
 mod telemetry;
 mod tenants;
 mod tidy;
+mod tier;
 mod tls;
 mod unpublished;
 mod warm;

@@ -206,6 +206,8 @@ async fn a_redis_that_stands_still_stops_what_costs_money_and_nothing_else() {
     let place = Place::new(10).await;
     let gateway = Process::start(&["serve", "--config", text(&place.config(0, "5.00", ""))]);
     let (listen, admin) = (gateway.address("listen"), gateway.address("admin"));
+    // What it has before it follows the others is outdated when it does.
+    reached(&gateway).await;
     let plain = Ask::new(listen, &format!("/v2/reputation/numbers/{STORED}"));
     assert_eq!(plain.send().await.outcome(), (200, "probe"));
     place.redis.signal("-STOP");
@@ -234,6 +236,7 @@ async fn a_redis_that_is_cut_off_in_the_middle_of_a_call_neither_loses_nor_doubl
         let url = format!("redis://gateway:none@{}", chaos.address);
         let gateway = Process::start(&["serve", "--config", text(&place.config_to(&url, 0, "5.00", "timeout = \"5s\""))]);
         let listen = gateway.address("listen");
+        reached(&gateway).await;
         let plain = || Ask::new(listen, &format!("/v2/reputation/numbers/{STORED}"));
         assert_eq!(plain().send().await.outcome(), (200, "probe"));
         chaos.cut_at("\"kind\":\"settled\"", moment);

@@ -79,3 +79,24 @@ impl SnapshotMetrics {
         }
     }
 }
+
+/// What is told of what gateways share on a Redis.
+#[derive(Clone, Debug)]
+pub struct SharedMetrics {
+    /// Copies that were to be asked for, by what came of it.
+    pub copies: IntCounterVec,
+    /// What was done without, by what it was.
+    pub degraded: IntCounterVec,
+    /// Whether the Redis is reached, and all that others changed is known: 0 or 1; 0 where nothing is shared.
+    pub up: IntGauge,
+}
+
+impl SharedMetrics {
+    pub(super) fn new(make: &Maker<'_>) -> Self {
+        Self {
+            copies: make.int_counters("shared_copies_total", "Copies asked for of the shared Redis.", &["result"]),
+            degraded: make.int_counters("shared_degraded_total", "What was done without the shared Redis.", &["what"]),
+            up: make.register(IntGauge::with_opts(opts("shared_up", "Whether copies and purges are shared now."))),
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! A gateway in this process, with a sandbox behind it and a clock that is turned by hand.
 
 pub(crate) mod books;
+pub(crate) mod cable;
 pub(crate) mod callers;
 pub(crate) mod chaos;
 mod client;
