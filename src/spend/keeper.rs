@@ -17,6 +17,9 @@ use crate::policy::money::Usd;
 /// A budget's overrides in force at once.
 pub(super) const MOST_OVERRIDES: usize = 100;
 
+/// How long a ledger that cannot be written waits until it tries again by itself.
+pub(super) const RETRY: Duration = Duration::from_secs(1);
+
 /// Decides and records, one batch after another, on the ledger's own thread.
 pub(super) trait Keeper: Send {
     /// Decides and records all of a batch. An empty one shows whether the ledger can be written; the first also does what a start has to.
@@ -31,6 +34,11 @@ pub(super) trait Keeper: Send {
 
     /// How long it can be left alone.
     fn patience(&self) -> Duration;
+
+    /// How long it is left alone after a failure.
+    fn pause(&self) -> Duration {
+        RETRY
+    }
 
     /// Whether it has to commit now, also where nobody wants anything.
     fn is_due(&self) -> bool {

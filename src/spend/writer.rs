@@ -4,12 +4,11 @@
 //! serves all of it. Decisions are taken there too, so two holds can never both see the last dime.
 //!
 //! When a batch fails, its holds are refused, and its ends stay here to be written with the next one. As long as it fails, a small write
-//! is tried each second, so that the ledger is back soon after the cause is gone, whether anyone asks or not. There are never more ends
+//! is tried at least each second, so that the ledger is back soon after the cause is gone, whether anyone asks or not. There are never more ends
 //! waiting than there are open holds.
 
 use std::mem;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc::{OwnedPermit, Receiver, Sender};
@@ -24,9 +23,6 @@ use super::{
 
 /// How many commands one batch takes.
 const BATCH: usize = 256;
-
-/// How long a ledger that cannot be written waits until it tries again by itself.
-const RETRY: Duration = Duration::from_secs(1);
 
 /// What the writer is asked to do.
 #[derive(Debug)]
@@ -147,7 +143,7 @@ impl<K: Keeper> Writer<K> {
     pub(super) async fn run(mut self, mut queue: Receiver<Command>) {
         let mut commands = Vec::with_capacity(BATCH);
         loop {
-            let wait = if self.failing.is_some() { RETRY } else { self.keeper.patience() };
+            let wait = if self.failing.is_some() { self.keeper.pause() } else { self.keeper.patience() };
             let received = tokio::time::timeout(wait, queue.recv_many(&mut commands, BATCH)).await;
             let closing = commands.iter().any(|command| matches!(command, Command::Close));
             self.serve(commands.drain(..)).await;

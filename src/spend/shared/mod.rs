@@ -13,6 +13,7 @@ mod claim;
 mod copy;
 mod draft;
 mod loss;
+mod pause;
 mod server;
 mod setup;
 mod terms;
@@ -30,6 +31,7 @@ use uuid::Uuid;
 
 use self::copy::Copy;
 use self::draft::{Besides, Desk, Draft, Open, Outcome};
+use self::pause::Pause;
 pub(super) use self::server::allowed;
 use self::server::{Act, Server};
 pub(super) use self::setup::Setup;
@@ -44,9 +46,6 @@ use crate::policy::budget::Budget;
 /// The version of what is kept in Redis, and the oldest version of a gateway that goes with it.
 const SCHEMA: u32 = 1;
 const COMPATIBLE: u32 = 1;
-
-/// How long a server that failed is left alone.
-const PAUSE: Duration = Duration::from_millis(500);
 
 /// The longest time between two signs of life.
 const BEAT: Duration = Duration::from_secs(1);
@@ -84,8 +83,8 @@ pub(super) struct Shared {
     lapses: Option<Duration>,
     /// Whether the copy lacks something that is in the log.
     is_behind: bool,
-    /// After a failure: when to try again, and what it was.
-    paused: Option<(Instant, String)>,
+    /// After a failure.
+    paused: Option<Pause>,
     /// For what the server is not to be relied on.
     warnings: Arc<Vec<String>>,
     /// Since the first start was done.
@@ -330,14 +329,12 @@ impl Shared {
 
 impl Keeper for Shared {
     async fn commit(&mut self, batch: &Batch) -> Result<Written, OpenFailure> {
-        if let Some((until, why)) = &self.paused
-            && Instant::now() < *until
-        {
-            return Err(OpenFailure::Redis(why.clone()));
+        if let Some(pause) = self.paused.as_ref().filter(|pause| !pause.left().is_zero()) {
+            return Err(OpenFailure::Redis(pause.why.clone()));
         }
         let written = self.write(batch).await;
         self.server.finish();
-        self.paused = written.as_ref().err().map(|error| (Instant::now() + PAUSE, error.to_string()));
+        self.paused = written.as_ref().err().map(|error| Pause::after(self.paused.as_ref(), error.to_string()));
         if written.is_err() {
             self.server.disconnect();
         }
@@ -366,6 +363,10 @@ impl Keeper for Shared {
 
     fn patience(&self) -> Duration {
         if self.is_due() { Duration::ZERO } else { self.next_beat.saturating_duration_since(Instant::now()) }
+    }
+
+    fn pause(&self) -> Duration {
+        self.paused.as_ref().map_or(Duration::ZERO, Pause::left)
     }
 
     fn is_due(&self) -> bool {
