@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::{Place, fresh, reached};
-use crate::harness::process::Process;
+use crate::harness::process::{Process, text};
 use crate::harness::{Answer, Ask, ENTERPRISE, PATIENCE, STORED, books};
 
 const GATEWAYS: usize = 4;
@@ -245,4 +245,23 @@ async fn a_copy_of_before_another_gateways_purchase_is_looked_up_again() {
     let asked = Ask::new(gateways[1].address("listen"), &format!("/v2/reputation/numbers/{STORED}?fresh=true")).send().await;
     assert_eq!(asked.outcome(), (200, "cooldown"));
     assert_eq!(books::posted(&books::charges(&place.copy(0))), 100_000);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_cannot_hear_of_a_purchase_does_not_take_a_copy_of_before_for_what_was_paid_for() {
+    let place = Place::new(1).await;
+    place.redis.tell::<()>(&["ACL", "SETUSER", "deaf", "on", ">none", "~*", "&*", "+@all", "-xread"]);
+    let buyer = place.serve(0, "5.00");
+    let deaf = place.config_to(&place.redis.url_of("deaf"), 1, "5.00", "timeout = \"5s\"");
+    let deaf = Process::start(&["serve", "--config", text(&deaf)]);
+    let read = Ask::new(deaf.address("listen"), &format!("/v2/reputation/numbers/{STORED}"));
+    let before = read.send().await;
+    assert_eq!(before.outcome(), (200, "probe"));
+    let buying = |gateway: &Process| Ask::new(gateway.address("listen"), &format!("/v2/reputation/numbers/{STORED}?fresh=true"));
+    let bought = buying(&buyer).send().await;
+    assert_eq!(bought.outcome(), (200, "billed"));
+    assert_ne!(bought.body, before.body);
+    let asked = buying(&deaf).send().await;
+    assert_eq!((asked.outcome(), &asked.body), ((200, "cooldown"), &bought.body), "{}", deaf.log());
+    assert_eq!(place.upstream.sandbox.charges().count, 1);
 }
