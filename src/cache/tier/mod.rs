@@ -69,6 +69,8 @@ struct Shared {
     came_in_step: Notify,
     /// Whether the server's memory is less than half full.
     has_room: AtomicBool,
+    /// Whether the server is reached and took no change when it was told one: it is full.
+    refuses: AtomicBool,
     untold: Untold,
     queue: mpsc::Sender<Entry>,
     /// Until somebody writes what comes.
@@ -93,6 +95,7 @@ impl Tier {
             was_in_step: AtomicBool::new(false),
             came_in_step: Notify::new(),
             has_room: AtomicBool::new(false),
+            refuses: AtomicBool::new(false),
             untold: Untold::new(),
             queue,
             queued: Mutex::new(Some(queued)),
@@ -105,10 +108,11 @@ impl Tier {
         self.0.line.is_up() && self.0.is_in_step.load(Ordering::SeqCst)
     }
 
-    /// Whether copies can be asked for and written: not before the server knows what is untrue here, which is waited for, and this gateway what
-    /// is untrue there.
+    /// Whether copies can be asked for and written: not before the server knows what is untrue here, which is waited for unless it refuses to be
+    /// told, and this gateway what is untrue there.
     async fn is_of_use(&self) -> bool {
-        self.0.copies && self.is_up() && self.come_to_be_told(self.0.redis.config().timeout.0).await && self.is_up()
+        let is_worth_a_wait = self.0.copies && self.is_up() && !self.0.refuses.load(Ordering::SeqCst);
+        is_worth_a_wait && self.come_to_be_told(self.0.redis.config().timeout.0).await && self.is_up()
     }
 
     /// Asks for a number's copy, and keeps it in memory if it is better than what is there. Whether it is.
@@ -291,7 +295,9 @@ impl Tier {
             self.0.line.comes_up().await;
             if self.0.client.change(&changes, &self.0.author).await.is_ok() {
                 self.0.untold.settle(last);
+                self.0.refuses.store(false, Ordering::SeqCst);
             } else {
+                self.0.refuses.store(self.0.line.is_up(), Ordering::SeqCst);
                 self.do_without(Degraded::ChangeDelayed, changes.len());
                 tokio::time::sleep(PAUSE).await;
             }

@@ -322,3 +322,20 @@ async fn without_copies_changes_are_shared_all_the_same() {
     one.until(|side| side.cached().is_none()).await;
     running.abort();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_cannot_tell_a_server_that_is_full_does_without_it_and_does_not_wait_each_time() {
+    let (_folder, server) = started();
+    let side = Side::start(&server).await;
+    assert!(side.writes(&side.entry(data(1, "theirs"))).await);
+    server.tell::<()>(&["CONFIG", "SET", "maxmemory", "1"]);
+    side.tier.change(Change { scope: Scope::All, ruling: Ruling::Soft });
+    side.until(|side| side.count(Told::Degraded(Degraded::ChangeDelayed)) > 0).await;
+    assert!(side.tier.is_up(), "it can still be asked for what takes no memory");
+    let fetched = timeout(WAIT / 4, side.tier.fetch(&side.cache, &key())).await;
+    assert_eq!(fetched, Ok(false), "what it has may be untrue by now");
+    server.tell::<()>(&["CONFIG", "SET", "maxmemory", "0"]);
+    assert!(timeout(WAIT, async { while !side.tier.have_been_told().await {} }).await.is_ok());
+    side.until(|side| !side.tier.0.refuses.load(Ordering::SeqCst)).await;
+    assert!(side.writes(&side.entry(data(2, "ours"))).await);
+}
