@@ -82,9 +82,9 @@ pub(super) enum Elsewhere {
 
 impl Gateway {
     /// Waits until others' calls have ended, as long as a request may that has waited for them since `since`. What became of them is for the
-    /// ledger to say, and so is whether they have ended.
+    /// ledger to say, and so is whether they have ended. It takes no waiter's place, as who pays itself takes none: those who have one may wait
+    /// for just this.
     pub(super) async fn wait_for_others(&self, ending: Ending, since: Duration) -> Result<(), Unmet> {
-        let Ok(_place) = self.0.waiters.try_acquire() else { return Err(Unmet::Crowded) };
         let (now, until) = (self.0.clock.elapsed(), since.saturating_add(self.0.rules.wait_timeout));
         if now >= until {
             return Err(Unmet::TooLong);

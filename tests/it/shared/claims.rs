@@ -265,3 +265,24 @@ async fn who_cannot_hear_of_a_purchase_does_not_take_a_copy_of_before_for_what_w
     assert_eq!((asked.outcome(), &asked.body), ((200, "cooldown"), &bought.body), "{}", deaf.log());
     assert_eq!(place.upstream.sandbox.charges().count, 1);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_for_other_gateways_on_behalf_of_all_takes_no_waiters_place() {
+    let place = Place::new(10).await;
+    place.slow("numbers/", Duration::from_secs(2));
+    let buyer = place.serve(0, "5.00");
+    let crowded = place.config(1, "5.00", "timeout = \"5s\"\n[cache]\nmax_waiters = 1");
+    let crowded = Process::start(&["serve", "--config", text(&crowded)]);
+    reached(&crowded).await;
+    let buying = tokio::spawn(all([1, 2].map(|n| fresh(buyer.address("listen"), n)).into_iter()));
+    let held = async {
+        while place.upstream.sandbox.charges().count < 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, held).await.expect("the calls are sent");
+    let answers = all([1, 2].map(|n| fresh(crowded.address("listen"), n)).into_iter()).await;
+    assert_eq!(outcomes(&answers), BTreeMap::from([((200, "collapsed"), 2)]), "{}", crowded.log());
+    assert_eq!(outcomes(&buying.await.expect("nothing panics")), BTreeMap::from([((200, "billed"), 2)]));
+    assert_eq!(place.upstream.sandbox.charges().count, 2);
+}
