@@ -131,7 +131,7 @@ impl Gateway {
         match self.0.fetches.board(key) {
             Seat::Follow(fetch) => fetch.landed().await.unwrap_or(false),
             Seat::Lead(lead) => {
-                let is_better = tier.fetch(&self.0.cache, key).await;
+                let is_better = tier.fetch(&self.0.cache, key, self.0.calls.of(key).paid).await;
                 lead.land(is_better);
                 is_better
             }

@@ -26,7 +26,7 @@ use self::change::Untold;
 pub use self::change::{Change, Ruling};
 use self::client::{Client, Found, Standing};
 pub use self::told::{Asked, Degraded, OnTier, Told};
-use super::{Cache, Entry, Key, Lists, Scope};
+use super::{Cache, Call, Entry, Key, Lists, Scope};
 use crate::clock::Clock;
 use crate::policy::entitlement::Partition;
 use crate::shared::{Line, News, Position, Redis, follow};
@@ -115,9 +115,10 @@ impl Tier {
         is_worth_a_wait && self.come_to_be_told(self.0.redis.config().timeout.0).await && self.is_up()
     }
 
-    /// Asks for a number's copy, and keeps it in memory if it is better than what is there. Whether it is.
-    pub async fn fetch(&self, cache: &Cache, key: &Key) -> bool {
-        let found = self.found(cache, key).await;
+    /// Asks for a number's copy, and keeps it in memory if it is better than what is there. Whether it is. One of before the last call that was `paid`
+    /// for is not: what that brought may not have been written.
+    pub async fn fetch(&self, cache: &Cache, key: &Key, paid: Option<Call>) -> bool {
+        let found = self.found(cache, key).await.filter(|found| paid.is_none_or(|paid| found.is_since(paid)));
         found.is_some_and(|found| cache.keep_from(&found.entry, found.begun))
     }
 
