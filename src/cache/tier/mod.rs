@@ -217,9 +217,15 @@ impl Tier {
         (self.0.tell)(told);
     }
 
-    /// Keeps the server's copies and these in step, for as long as it is polled. `everyone`: memory has parts that only some callers read.
-    pub async fn run(&self, cache: &Cache, lists: &Lists, everyone: bool) {
-        let heard = |news| self.hear(news, cache, lists, everyone);
+    /// Keeps the server's copies and these in step, for as long as it is polled. `everyone`: memory has parts that only some callers read; `changed`
+    /// is told of what others changed.
+    pub async fn run(&self, cache: &Cache, lists: &Lists, everyone: bool, changed: impl Fn(Scope)) {
+        let heard = |news| {
+            self.hear(news, |change| {
+                apply(change, cache, lists, everyone, self.0.clock.elapsed());
+                changed(change.scope);
+            });
+        };
         let following = async {
             // Whether something was missed at the start is seen by the server's clock.
             while self.0.client.survey(false).await.is_err() {
@@ -230,18 +236,13 @@ impl Tier {
         tokio::join!(self.0.line.keep_up(), following, self.tell_changes(), self.write_copies(cache));
     }
 
-    fn hear(&self, news: News, cache: &Cache, lists: &Lists, everyone: bool) {
-        let now = self.0.clock.elapsed();
+    fn hear(&self, news: News, apply: impl Fn(Change)) {
         match news {
-            News::Entries(entries) => {
-                for change in entries.iter().filter_map(|entry| Change::told(entry, &self.0.author)) {
-                    apply(change, cache, lists, everyone, now);
-                }
-            }
+            News::Entries(entries) => entries.iter().filter_map(|entry| Change::told(entry, &self.0.author)).for_each(apply),
             News::Gap(last) if self.is_of_no_matter(last) => {}
             News::Gap(_) => {
                 self.tell(Told::Degraded(Degraded::MemoryDistrusted));
-                apply(Change { scope: Scope::All, ruling: Ruling::Soft }, cache, lists, everyone, now);
+                apply(Change { scope: Scope::All, ruling: Ruling::Soft });
             }
             News::InStep => {
                 tracing::info!("this gateway is in step with those that share its Redis");

@@ -49,6 +49,8 @@ struct Side {
     lists: Lists,
     clock: Clock,
     told: Arc<StdMutex<Vec<Told>>>,
+    /// What others changed.
+    changed: Arc<StdMutex<Vec<Scope>>>,
     running: JoinHandle<()>,
 }
 
@@ -63,9 +65,12 @@ impl Side {
         let tier = Tier::new(redis, true, (&clock, began), Arc::new(move |event| seen.lock().expect("unpoisoned").push(event)));
         let cache = Cache::new(&Config::default(), HashMap::new(), Arc::new(|_| {}));
         let lists = Lists::new(&Config::default());
+        let changed = Arc::<StdMutex<Vec<Scope>>>::default();
+        let heard = Arc::clone(&changed);
         let (own, memory, pages) = (tier.clone(), cache.clone(), lists.clone());
-        let running = tokio::spawn(async move { own.run(&memory, &pages, false).await });
-        let side = Self { tier, cache, lists, clock, told, running };
+        let running =
+            tokio::spawn(async move { own.run(&memory, &pages, false, |scope| heard.lock().expect("unpoisoned").push(scope)).await });
+        let side = Self { tier, cache, lists, clock, told, changed, running };
         side.is_ready().await;
         side
     }
@@ -196,6 +201,7 @@ async fn a_gateway_skips_its_own_changes_and_its_lists_follow_those_of_others() 
     other.tier.change(Change { scope: Scope::Enterprise(elsewhere), ruling: Ruling::Soft });
     one.until(|side| side.lists.get(&far, side.clock.elapsed()).is_none()).await;
     assert!(one.cached().is_some() && one.lists.get(&page, one.clock.elapsed()).is_some());
+    one.until(|side| *side.changed.lock().expect("unpoisoned") == [Scope::Enterprise(elsewhere)]).await;
 }
 
 #[tokio::test]
@@ -312,7 +318,7 @@ async fn without_copies_changes_are_shared_all_the_same() {
     let other = Tier::new(redis, false, (&clock, clock.elapsed()), Arc::new(|_| {}));
     let running = tokio::spawn({
         let (other, cache, lists) = (other.clone(), one.cache.clone(), one.lists.clone());
-        async move { other.run(&cache, &lists, false).await }
+        async move { other.run(&cache, &lists, false, |_| {}).await }
     });
     one.cache.keep(&one.entry(data(2, "data")));
     one.until(|_| other.is_up()).await;
