@@ -57,7 +57,10 @@ async fn counted(gateways: &[Process], series: &str) -> u64 {
 impl Place {
     async fn with_gateways(numbers: u32, limit: &str) -> (Self, Vec<Process>) {
         let place = Self::new(numbers).await;
-        let gateways = (0..GATEWAYS).map(|n| place.serve(n, limit)).collect();
+        let gateways: Vec<_> = (0..GATEWAYS).map(|n| place.serve(n, limit)).collect();
+        for gateway in &gateways {
+            reached(gateway).await;
+        }
         (place, gateways)
     }
 
@@ -254,6 +257,8 @@ async fn who_cannot_hear_of_a_purchase_does_not_take_a_copy_of_before_for_what_w
     let buyer = place.serve(0, "5.00");
     let deaf = place.config_to(&place.redis.url_of("deaf"), 1, "5.00", "timeout = \"5s\"");
     let deaf = Process::start(&["serve", "--config", text(&deaf)]);
+    // It reaches the ledger.
+    assert_eq!((place.settled(&buyer).await, place.settled(&deaf).await), (0, 0));
     let read = Ask::new(deaf.address("listen"), &format!("/v2/reputation/numbers/{STORED}"));
     let before = read.send().await;
     assert_eq!(before.outcome(), (200, "probe"));
