@@ -159,15 +159,6 @@ impl Cache {
         self.entries.change(&key, |kept| kept.map_or(Change::Nothing, |kept| Change::Put(kept.outdated(now))));
     }
 
-    /// Something newer was fetched elsewhere at `moment` (monotonic): a copy from before stands in at most. Whatever is kept from now on is
-    /// judged by itself.
-    pub fn outdate_older(&self, key: &Key, moment: Duration) {
-        self.entries.change(key, |kept| match kept {
-            Some(kept) if kept.begun() < moment => Change::Put(kept.outdated(moment)),
-            _ => Change::Nothing,
-        });
-    }
-
     /// What is known of the number is not true any more from `now` on (monotonic): the copy goes, and no fetch that began before makes one.
     pub fn forget(&self, key: &Key, now: Duration) {
         self.outdated.insert(*key, now);
@@ -289,20 +280,6 @@ mod tests {
         assert!(facts().outdated, "that fetch may have seen what was there before");
         store(&cache, data("2026-03-02T00:00:00Z", "same"), 3 * SECOND, 4 * SECOND);
         assert!(!facts().outdated);
-    }
-
-    #[test]
-    fn a_copy_from_before_what_was_fetched_elsewhere_is_outdated_and_nothing_else_is() {
-        let cache = cache();
-        let is_outdated = || cache.get(&key()).expect("kept").facts(9 * SECOND).outdated;
-        store(&cache, data("2026-03-02T00:00:00Z", "old"), 2 * SECOND, 4 * SECOND);
-        cache.outdate_older(&key(), 2 * SECOND);
-        assert!(!is_outdated());
-        cache.outdate_older(&key(), 3 * SECOND);
-        assert!(is_outdated());
-        // As young as that by its own account.
-        store(&cache, data("2026-03-03T00:00:00Z", "new"), 3 * SECOND, 5 * SECOND);
-        assert!(!is_outdated());
     }
 
     #[test]

@@ -82,9 +82,9 @@ pub(super) enum Elsewhere {
 
 impl Gateway {
     /// Waits until others' calls have ended, as long as a request may that has waited for them since `since`. What became of them is for the
-    /// ledger to say, and so is whether they have ended.
+    /// ledger to say, and so is whether they have ended. It takes no waiter's place, as who pays itself takes none: those who have one may wait
+    /// for just this.
     pub(super) async fn wait_for_others(&self, ending: Ending, since: Duration) -> Result<(), Unmet> {
-        let Ok(_place) = self.0.waiters.try_acquire() else { return Err(Unmet::Crowded) };
         let (now, until) = (self.0.clock.elapsed(), since.saturating_add(self.0.rules.wait_timeout));
         if now >= until {
             return Err(Unmet::TooLong);
@@ -146,13 +146,7 @@ impl Gateway {
         let key = Key { partition: Partition::SHARED, enterprise: *enterprise, number };
         let call = self.call(past);
         match became.is_billed() {
-            Some(true) => {
-                if !self.0.calls.of(&key).are_own(call.hold) {
-                    self.0.cache.outdate_older(&key, call.sent);
-                    self.0.pending.overtaken(&key, call.hold, self.0.clock.elapsed());
-                }
-                self.0.calls.learn(key, Calls::paid(call));
-            }
+            Some(true) => self.learn_paid(key, call),
             // What was released was never known here, but to whoever held it.
             Some(false) if matches!(became, Became::Corrected { .. }) => self.0.calls.not_billed(key, call.hold, None),
             Some(false) => {}
@@ -163,7 +157,21 @@ impl Gateway {
     /// Learns what the ledger knows more of a number's last calls.
     pub(super) fn learn_calls(&self, key: Key, told: &Told) {
         let [paid, unknown] = [&told.paid, &told.unknown].map(|past| past.as_ref().map(|past| self.call(past)));
-        self.0.calls.learn(key, Calls { paid, unknown });
+        if let Some(paid) = paid {
+            self.learn_paid(key, paid);
+        }
+        self.0.calls.learn(key, Calls { paid: None, unknown });
+    }
+
+    /// Learns of a call that was billed. Where that is news, what is here, or comes of a fetch under way, may be from before it: the copy is outdated
+    /// before the call is known, so that it is not taken for what was paid for.
+    fn learn_paid(&self, key: Key, call: Call) {
+        let (known, now) = (self.0.calls.of(&key), self.0.clock.elapsed());
+        if !known.are_own(call.hold) && known.paid.is_none_or(|paid| paid.hold < call.hold) {
+            self.0.cache.outdate(key, now);
+            self.0.pending.overtaken(&key, call.hold, now);
+        }
+        self.0.calls.learn(key, Calls::paid(call));
     }
 
     fn call(&self, past: &Past) -> Call {

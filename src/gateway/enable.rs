@@ -134,7 +134,11 @@ impl Gateway {
 
     async fn buy_monitoring(&self, wish: &Wish, whose: Whose, claim: Claim) -> Refused<Result<Answer, Elsewhere>> {
         let enablings = &self.0.monitoring.enablings;
-        let sending = |hold, sent| enablings.insert(whose, Enabling { hold, sent, fate: Fate::Unknown });
+        let mut own = None;
+        let sending = |hold, sent| {
+            own = Some(hold);
+            enablings.insert(whose, Enabling { hold, sent, fate: Fate::Unknown });
+        };
         let bought = match self.buy_single(&wish.call, Some(claim), whose, sending).await {
             Ok(bought) => bought,
             Err(elsewhere) => return Ok(Err(elsewhere)),
@@ -142,8 +146,8 @@ impl Gateway {
         let about = About { operation: Operation::Enable, enterprise: Some(wish.call.enterprise), number: None };
         match bought.billing {
             Billing::NotBilled | Billing::NotSent => {
-                // Nothing was sent where it was denied: what stands for a former call stays.
-                if enablings.get(&whose).is_some_and(|last| last.fate == Fate::Unknown) {
+                // Nothing was sent where it was denied: what stands for a former call stays. This one may have come into doubt meanwhile.
+                if enablings.get(&whose).is_some_and(|last| Some(last.hold) == own) {
                     enablings.invalidate(&whose);
                 }
             }

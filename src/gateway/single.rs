@@ -76,11 +76,16 @@ impl Monitoring {
         }
     }
 
+    /// The same for an enterprise, whoever made the call, or for all: another gateway tells that what is known of it is not true any more.
+    pub(super) fn doubt_all(&self, enterprise: Option<EnterpriseId>) {
+        for (whose, _) in self.enablings.iter().filter(|(whose, _)| enterprise.is_none_or(|enterprise| whose.1 == enterprise)) {
+            self.doubt(&whose);
+        }
+    }
+
     /// It may have been disabled: what was paid for it is over. Under forwarded credentials another of the account's may have enabled it.
     pub(super) fn forget(&self, whose: &Whose) {
-        for (other, _) in self.enablings.iter().filter(|(other, _)| other.1 == whose.1) {
-            self.doubt(&other);
-        }
+        self.doubt_all(Some(whose.1));
         if self.enablings.get(whose).is_some_and(|last| last.fate == Fate::Paid) {
             self.enablings.invalidate(whose);
         }
@@ -321,6 +326,18 @@ mod tests {
         learn([Some(past(3, None)), None]);
         monitoring.was_not_billed(whose(), Billable::Enable, HoldId(2));
         assert_eq!(enabling(&monitoring), Some((3, Fate::Paid)));
+    }
+
+    #[test]
+    fn nothing_is_taken_back_of_a_call_after_which_another_gateway_may_have_disabled_it() {
+        for enterprise in [None, Some(whose().1)] {
+            let monitoring = Monitoring::default();
+            monitoring.enablings.insert(whose(), Enabling { hold: HoldId(1), sent: NOW, fate: Fate::Unknown });
+            monitoring.doubt_all(Some("11111111-2222-4333-8444-555555555555".parse().expect("a UUID")));
+            assert_eq!(enabling(&monitoring), Some((1, Fate::Unknown)), "another enterprise");
+            monitoring.doubt_all(enterprise);
+            assert_eq!(enabling(&monitoring), Some((1, Fate::Counted)), "{enterprise:?}");
+        }
     }
 
     #[test]

@@ -41,9 +41,15 @@ impl Gateway {
     /// Keeps in step with the gateways that share a Redis with this one, until `stop`.
     pub async fn follow_others(&self, stop: impl Future<Output = ()>) {
         let Some(tier) = &self.0.tier else { return };
+        // Monitoring may have been disabled.
+        let changed = |scope| match scope {
+            Scope::All => self.0.monitoring.doubt_all(None),
+            Scope::Enterprise(enterprise) => self.0.monitoring.doubt_all(Some(enterprise)),
+            Scope::Number(..) => {}
+        };
         tokio::select! {
             () = stop => {}
-            () = tier.run(&self.0.cache, &self.0.lists, self.is_partitioned()) => {}
+            () = tier.run(&self.0.cache, &self.0.lists, self.is_partitioned(), changed) => {}
         }
     }
 
@@ -131,7 +137,7 @@ impl Gateway {
         match self.0.fetches.board(key) {
             Seat::Follow(fetch) => fetch.landed().await.unwrap_or(false),
             Seat::Lead(lead) => {
-                let is_better = tier.fetch(&self.0.cache, key).await;
+                let is_better = tier.fetch(&self.0.cache, key, self.0.calls.of(key).paid).await;
                 lead.land(is_better);
                 is_better
             }

@@ -215,6 +215,34 @@ async fn a_fetch_begun_before_a_purge_on_another_gateway_keeps_nothing_anywhere(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fetch_begun_before_another_gateways_purchase_is_not_taken_for_what_was_paid_for() {
+    let place = Place::new().await;
+    let gate = Gate::before(place.world.upstream()).await;
+    let (one, other) = (place.serve_straight(1).await, place.serve_before(gate.address, 2, &place.redis.url(), "").await);
+    gate.close();
+    let sent = place.world.sent();
+    let address = other.0.address("listen");
+    let reading = tokio::spawn(async move { Ask::new(address, &format!("/v2/reputation/numbers/{STORED}")).send().await });
+    place.world.reached(sent + 1).await;
+    let bought = one.read(&format!("{STORED}?fresh=true")).await;
+    assert_eq!(bought.outcome(), (200, "billed"));
+    // Its books have the purchase by the same log that it is heard by, and are never ahead of that by much.
+    let hearing = async {
+        while Ask::new(other.admin(), "/admin/v1/ledger").send().await.json()["data"][0]["state"] != "settled" {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, hearing).await.unwrap_or_else(|_| panic!("{}", other.0.log()));
+    gate.open();
+    let before = reading.await.expect("no panic");
+    assert_ne!(before.body, bought.body);
+    for want in ["?fresh=true", ""] {
+        assert_eq!(other.read(&format!("{STORED}{want}")).await.body, bought.body, "{want}");
+    }
+    assert_eq!(place.world.charges().count, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_stands_still_costs_a_miss_one_wait_and_then_none() {
     let place = Place::new().await;
     let gateway = place.serve(1, &place.redis.url(), "").await;

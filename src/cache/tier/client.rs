@@ -7,7 +7,7 @@ use redis::Script;
 
 use super::super::config::Config;
 use super::super::moments::nanos;
-use super::super::{Entry, Key, Scope};
+use super::super::{Call, Entry, Key, Scope};
 use super::CHANGES;
 use super::change::Change;
 use super::value::{self, Stamps, Value};
@@ -68,6 +68,13 @@ pub(super) struct Standing {
     pub(super) begun: Duration,
     /// The hold that bought it.
     pub(super) token: Option<u64>,
+}
+
+impl Standing {
+    /// Whether it is what this call brought, or was asked for later.
+    pub(super) fn is_since(&self, call: Call) -> bool {
+        self.token.is_some_and(|token| token >= call.hold.0.unsigned_abs()) || self.begun >= call.sent
+    }
 }
 
 /// What the server has of a number.

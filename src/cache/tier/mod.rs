@@ -26,7 +26,7 @@ use self::change::Untold;
 pub use self::change::{Change, Ruling};
 use self::client::{Client, Found, Standing};
 pub use self::told::{Asked, Degraded, OnTier, Told};
-use super::{Cache, Entry, Key, Lists, Scope};
+use super::{Cache, Call, Entry, Key, Lists, Scope};
 use crate::clock::Clock;
 use crate::policy::entitlement::Partition;
 use crate::shared::{Line, News, Position, Redis, follow};
@@ -69,6 +69,8 @@ struct Shared {
     came_in_step: Notify,
     /// Whether the server's memory is less than half full.
     has_room: AtomicBool,
+    /// Whether the server is reached and took no change when it was told one: it is full.
+    refuses: AtomicBool,
     untold: Untold,
     queue: mpsc::Sender<Entry>,
     /// Until somebody writes what comes.
@@ -93,6 +95,7 @@ impl Tier {
             was_in_step: AtomicBool::new(false),
             came_in_step: Notify::new(),
             has_room: AtomicBool::new(false),
+            refuses: AtomicBool::new(false),
             untold: Untold::new(),
             queue,
             queued: Mutex::new(Some(queued)),
@@ -105,15 +108,17 @@ impl Tier {
         self.0.line.is_up() && self.0.is_in_step.load(Ordering::SeqCst)
     }
 
-    /// Whether copies can be asked for and written: not before the server knows what is untrue here, which is waited for, and this gateway what
-    /// is untrue there.
+    /// Whether copies can be asked for and written: not before the server knows what is untrue here, which is waited for unless it refuses to be
+    /// told, and this gateway what is untrue there.
     async fn is_of_use(&self) -> bool {
-        self.0.copies && self.is_up() && self.come_to_be_told(self.0.redis.config().timeout.0).await && self.is_up()
+        let is_worth_a_wait = self.0.copies && self.is_up() && !self.0.refuses.load(Ordering::SeqCst);
+        is_worth_a_wait && self.come_to_be_told(self.0.redis.config().timeout.0).await && self.is_up()
     }
 
-    /// Asks for a number's copy, and keeps it in memory if it is better than what is there. Whether it is.
-    pub async fn fetch(&self, cache: &Cache, key: &Key) -> bool {
-        let found = self.found(cache, key).await;
+    /// Asks for a number's copy, and keeps it in memory if it is better than what is there. Whether it is. One of before the last call that was `paid`
+    /// for is not: what that brought may not have been written.
+    pub async fn fetch(&self, cache: &Cache, key: &Key, paid: Option<Call>) -> bool {
+        let found = self.found(cache, key).await.filter(|found| paid.is_none_or(|paid| found.is_since(paid)));
         found.is_some_and(|found| cache.keep_from(&found.entry, found.begun))
     }
 
@@ -212,9 +217,15 @@ impl Tier {
         (self.0.tell)(told);
     }
 
-    /// Keeps the server's copies and these in step, for as long as it is polled. `everyone`: memory has parts that only some callers read.
-    pub async fn run(&self, cache: &Cache, lists: &Lists, everyone: bool) {
-        let heard = |news| self.hear(news, cache, lists, everyone);
+    /// Keeps the server's copies and these in step, for as long as it is polled. `everyone`: memory has parts that only some callers read; `changed`
+    /// is told of what others changed.
+    pub async fn run(&self, cache: &Cache, lists: &Lists, everyone: bool, changed: impl Fn(Scope)) {
+        let heard = |news| {
+            self.hear(news, |change| {
+                apply(change, cache, lists, everyone, self.0.clock.elapsed());
+                changed(change.scope);
+            });
+        };
         let following = async {
             // Whether something was missed at the start is seen by the server's clock.
             while self.0.client.survey(false).await.is_err() {
@@ -225,18 +236,13 @@ impl Tier {
         tokio::join!(self.0.line.keep_up(), following, self.tell_changes(), self.write_copies(cache));
     }
 
-    fn hear(&self, news: News, cache: &Cache, lists: &Lists, everyone: bool) {
-        let now = self.0.clock.elapsed();
+    fn hear(&self, news: News, apply: impl Fn(Change)) {
         match news {
-            News::Entries(entries) => {
-                for change in entries.iter().filter_map(|entry| Change::told(entry, &self.0.author)) {
-                    apply(change, cache, lists, everyone, now);
-                }
-            }
+            News::Entries(entries) => entries.iter().filter_map(|entry| Change::told(entry, &self.0.author)).for_each(apply),
             News::Gap(last) if self.is_of_no_matter(last) => {}
             News::Gap(_) => {
                 self.tell(Told::Degraded(Degraded::MemoryDistrusted));
-                apply(Change { scope: Scope::All, ruling: Ruling::Soft }, cache, lists, everyone, now);
+                apply(Change { scope: Scope::All, ruling: Ruling::Soft });
             }
             News::InStep => {
                 tracing::info!("this gateway is in step with those that share its Redis");
@@ -291,7 +297,9 @@ impl Tier {
             self.0.line.comes_up().await;
             if self.0.client.change(&changes, &self.0.author).await.is_ok() {
                 self.0.untold.settle(last);
+                self.0.refuses.store(false, Ordering::SeqCst);
             } else {
+                self.0.refuses.store(self.0.line.is_up(), Ordering::SeqCst);
                 self.do_without(Degraded::ChangeDelayed, changes.len());
                 tokio::time::sleep(PAUSE).await;
             }

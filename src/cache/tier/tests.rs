@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::cache::{Config, Content};
+use crate::policy::claim::HoldId;
 use crate::secret::Secret;
 use crate::shared::server::RedisServer;
 use crate::telnyx::record::Reputation;
@@ -48,6 +49,8 @@ struct Side {
     lists: Lists,
     clock: Clock,
     told: Arc<StdMutex<Vec<Told>>>,
+    /// What others changed.
+    changed: Arc<StdMutex<Vec<Scope>>>,
     running: JoinHandle<()>,
 }
 
@@ -62,9 +65,12 @@ impl Side {
         let tier = Tier::new(redis, true, (&clock, began), Arc::new(move |event| seen.lock().expect("unpoisoned").push(event)));
         let cache = Cache::new(&Config::default(), HashMap::new(), Arc::new(|_| {}));
         let lists = Lists::new(&Config::default());
+        let changed = Arc::<StdMutex<Vec<Scope>>>::default();
+        let heard = Arc::clone(&changed);
         let (own, memory, pages) = (tier.clone(), cache.clone(), lists.clone());
-        let running = tokio::spawn(async move { own.run(&memory, &pages, false).await });
-        let side = Self { tier, cache, lists, clock, told, running };
+        let running =
+            tokio::spawn(async move { own.run(&memory, &pages, false, |scope| heard.lock().expect("unpoisoned").push(scope)).await });
+        let side = Self { tier, cache, lists, clock, told, changed, running };
         side.is_ready().await;
         side
     }
@@ -96,7 +102,7 @@ impl Side {
     }
 
     async fn fetches(&self) -> Option<String> {
-        self.tier.fetch(&self.cache, &key()).await;
+        self.tier.fetch(&self.cache, &key(), None).await;
         self.cached()
     }
 
@@ -195,6 +201,7 @@ async fn a_gateway_skips_its_own_changes_and_its_lists_follow_those_of_others() 
     other.tier.change(Change { scope: Scope::Enterprise(elsewhere), ruling: Ruling::Soft });
     one.until(|side| side.lists.get(&far, side.clock.elapsed()).is_none()).await;
     assert!(one.cached().is_some() && one.lists.get(&page, one.clock.elapsed()).is_some());
+    one.until(|side| *side.changed.lock().expect("unpoisoned") == [Scope::Enterprise(elsewhere)]).await;
 }
 
 #[tokio::test]
@@ -209,17 +216,17 @@ async fn what_is_damaged_foreign_or_newer_is_a_miss_and_gives_way() {
         let bit = (byte * 8 + byte % 8).to_string();
         let was: u8 = server.tell(&["GETBIT", &copy_key(), &bit]);
         server.tell::<()>(&["SETBIT", &copy_key(), &bit, if was == 1 { "0" } else { "1" }]);
-        assert!(!side.tier.fetch(&side.cache, &key()).await, "bit {bit}");
+        assert!(!side.tier.fetch(&side.cache, &key(), None).await, "bit {bit}");
         assert_eq!(server.tell::<u64>(&["EXISTS", &copy_key()]), 0, "bit {bit}: it would keep others out");
     }
     assert_eq!(side.count(Told::Asked(Asked::Damaged)), usize::try_from(length.div_ceil(7)).expect("short"));
     server.tell::<()>(&["SET", &copy_key(), "something else"]);
-    assert!(!side.tier.fetch(&side.cache, &key()).await);
+    assert!(!side.tier.fetch(&side.cache, &key(), None).await);
     assert!(side.writes(&entry).await, "and it gives way");
     let other = "{reputation-gateway}:copy:6a09cdc3-8948-47f0-aa62-74ac943d6c58:+16035550000";
     server.tell::<()>(&["COPY", &copy_key(), other]);
     let key = Key { number: "+16035550000".parse().expect("E.164"), ..key() };
-    assert!(!side.tier.fetch(&side.cache, &key).await, "another number's");
+    assert!(!side.tier.fetch(&side.cache, &key, None).await, "another number's");
 }
 
 #[tokio::test]
@@ -311,14 +318,44 @@ async fn without_copies_changes_are_shared_all_the_same() {
     let other = Tier::new(redis, false, (&clock, clock.elapsed()), Arc::new(|_| {}));
     let running = tokio::spawn({
         let (other, cache, lists) = (other.clone(), one.cache.clone(), one.lists.clone());
-        async move { other.run(&cache, &lists, false).await }
+        async move { other.run(&cache, &lists, false, |_| {}).await }
     });
     one.cache.keep(&one.entry(data(2, "data")));
     one.until(|_| other.is_up()).await;
     assert!(one.writes(&one.entry(data(2, "data"))).await);
-    assert!(!other.fetch(&one.cache, &key()).await && !other.put(&one.cache, &one.entry(data(3, "x")), 1).await);
+    assert!(!other.fetch(&one.cache, &key(), None).await && !other.put(&one.cache, &one.entry(data(3, "x")), 1).await);
     other.change(Change { scope: Scope::All, ruling: Ruling::Soft });
     assert!(other.have_been_told().await);
     one.until(|side| side.cached().is_none()).await;
     running.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_cannot_tell_a_server_that_is_full_does_without_it_and_does_not_wait_each_time() {
+    let (_folder, server) = started();
+    let side = Side::start(&server).await;
+    assert!(side.writes(&side.entry(data(1, "theirs"))).await);
+    server.tell::<()>(&["CONFIG", "SET", "maxmemory", "1"]);
+    side.tier.change(Change { scope: Scope::All, ruling: Ruling::Soft });
+    side.until(|side| side.count(Told::Degraded(Degraded::ChangeDelayed)) > 0).await;
+    assert!(side.tier.is_up(), "it can still be asked for what takes no memory");
+    let fetched = timeout(WAIT / 4, side.tier.fetch(&side.cache, &key(), None)).await;
+    assert_eq!(fetched, Ok(false), "what it has may be untrue by now");
+    server.tell::<()>(&["CONFIG", "SET", "maxmemory", "0"]);
+    assert!(timeout(WAIT, async { while !side.tier.have_been_told().await {} }).await.is_ok());
+    side.until(|side| !side.tier.0.refuses.load(Ordering::SeqCst)).await;
+    assert!(side.writes(&side.entry(data(2, "ours"))).await);
+}
+
+#[tokio::test]
+async fn a_copy_of_before_what_was_paid_for_last_is_not_taken_for_it() {
+    let (_folder, server) = started();
+    let (one, other) = (Side::start(&server).await, Side::start(&server).await);
+    assert!(one.writes(&one.entry(data(2, "by hold 7"))).await);
+    let call = |hold, sent| Some(Call { hold: HoldId(hold), sent, is_own: false });
+    // What hold 8 brought was not written, for want of room.
+    assert!(!other.tier.fetch(&other.cache, &key(), call(8, other.clock.elapsed())).await);
+    assert_eq!(other.cached(), None);
+    assert!(other.tier.fetch(&other.cache, &key(), call(7, other.clock.elapsed())).await, "that very call's");
+    assert!(one.tier.fetch(&one.cache, &key(), call(8, Duration::ZERO)).await, "it was asked for since");
 }

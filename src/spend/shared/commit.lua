@@ -270,8 +270,9 @@ local function claimed(wish)
     for _, id in ipairs(found and found.open or {}) do
       if call('HEXISTS', key('holds'), id) == 1 then table.insert(busy, id) end
     end
+    -- Who knows a call to be billed that is of unknown outcome here knows more.
     if found and ((found.paid and is_later(found.paid.id, {id = wanted.paid}))
-        or (found.unknown and is_later(found.unknown.id, {id = wanted.unknown}))) then
+        or (found.unknown and is_later(found.unknown.id, {id = wanted.unknown}) and is_later(found.unknown.id, {id = wanted.paid}))) then
       table.insert(later, {charge = index - 1, paid = told(found.paid), unknown = told(found.unknown)})
     end
   end

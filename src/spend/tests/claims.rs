@@ -92,6 +92,18 @@ async fn a_call_of_unknown_outcome_is_known_to_all_until_it_is_clear() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_knows_a_call_to_be_billed_is_not_told_again_and_again_that_it_may_have_been() {
+    let bench = Bench::shared();
+    let (one_gateway, other) = (bench.gateway("a", "9.00"), bench.gateway("b", "9.00"));
+    let lost = one(&one_gateway, Known::default()).await.expect("free");
+    let id = lost.id();
+    lost.assume("timed out").await.expect("written");
+    assert_eq!(told(one(&other, Known::default()).await), (None, Some(id)));
+    // A look of its own has shown that it was, which its owner has not recorded yet.
+    let _next = one(&other, paid(id)).await.expect("it knows more than the ledger");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_dead_gateway_claimed_is_of_unknown_outcome_and_corrected_if_it_comes_back() {
     let bench = Bench::shared();
     let (slow, other) = (bench.gateway("slow", "1.00"), bench.gateway("other", "1.00"));

@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::{Place, fresh, reached};
-use crate::harness::process::Process;
+use crate::harness::process::{Process, text};
 use crate::harness::{Answer, Ask, ENTERPRISE, PATIENCE, STORED, books};
 
 const GATEWAYS: usize = 4;
@@ -57,7 +57,10 @@ async fn counted(gateways: &[Process], series: &str) -> u64 {
 impl Place {
     async fn with_gateways(numbers: u32, limit: &str) -> (Self, Vec<Process>) {
         let place = Self::new(numbers).await;
-        let gateways = (0..GATEWAYS).map(|n| place.serve(n, limit)).collect();
+        let gateways: Vec<_> = (0..GATEWAYS).map(|n| place.serve(n, limit)).collect();
+        for gateway in &gateways {
+            reached(gateway).await;
+        }
         (place, gateways)
     }
 
@@ -245,4 +248,46 @@ async fn a_copy_of_before_another_gateways_purchase_is_looked_up_again() {
     let asked = Ask::new(gateways[1].address("listen"), &format!("/v2/reputation/numbers/{STORED}?fresh=true")).send().await;
     assert_eq!(asked.outcome(), (200, "cooldown"));
     assert_eq!(books::posted(&books::charges(&place.copy(0))), 100_000);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_cannot_hear_of_a_purchase_does_not_take_a_copy_of_before_for_what_was_paid_for() {
+    let place = Place::new(1).await;
+    place.redis.tell::<()>(&["ACL", "SETUSER", "deaf", "on", ">none", "~*", "&*", "+@all", "-xread"]);
+    let buyer = place.serve(0, "5.00");
+    let deaf = place.config_to(&place.redis.url_of("deaf"), 1, "5.00", "timeout = \"5s\"");
+    let deaf = Process::start(&["serve", "--config", text(&deaf)]);
+    // It reaches the ledger.
+    assert_eq!((place.settled(&buyer).await, place.settled(&deaf).await), (0, 0));
+    let read = Ask::new(deaf.address("listen"), &format!("/v2/reputation/numbers/{STORED}"));
+    let before = read.send().await;
+    assert_eq!(before.outcome(), (200, "probe"));
+    let buying = |gateway: &Process| Ask::new(gateway.address("listen"), &format!("/v2/reputation/numbers/{STORED}?fresh=true"));
+    let bought = buying(&buyer).send().await;
+    assert_eq!(bought.outcome(), (200, "billed"));
+    assert_ne!(bought.body, before.body);
+    let asked = buying(&deaf).send().await;
+    assert_eq!((asked.outcome(), &asked.body), ((200, "cooldown"), &bought.body), "{}", deaf.log());
+    assert_eq!(place.upstream.sandbox.charges().count, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_for_other_gateways_on_behalf_of_all_takes_no_waiters_place() {
+    let place = Place::new(10).await;
+    place.slow("numbers/", Duration::from_secs(2));
+    let buyer = place.serve(0, "5.00");
+    let crowded = place.config(1, "5.00", "timeout = \"5s\"\n[cache]\nmax_waiters = 1");
+    let crowded = Process::start(&["serve", "--config", text(&crowded)]);
+    reached(&crowded).await;
+    let buying = tokio::spawn(all([1, 2].map(|n| fresh(buyer.address("listen"), n)).into_iter()));
+    let held = async {
+        while place.upstream.sandbox.charges().count < 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, held).await.expect("the calls are sent");
+    let answers = all([1, 2].map(|n| fresh(crowded.address("listen"), n)).into_iter()).await;
+    assert_eq!(outcomes(&answers), BTreeMap::from([((200, "collapsed"), 2)]), "{}", crowded.log());
+    assert_eq!(outcomes(&buying.await.expect("nothing panics")), BTreeMap::from([((200, "billed"), 2)]));
+    assert_eq!(place.upstream.sandbox.charges().count, 2);
 }
