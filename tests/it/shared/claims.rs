@@ -43,6 +43,12 @@ fn outcomes(answers: &[Answer]) -> BTreeMap<(u16, &str), usize> {
     outcomes
 }
 
+/// Whether one was paid for and all others were answered so, some of them together with it.
+fn all_but_one_are(outcomes: &BTreeMap<(u16, &str), usize>, free: &[&str]) -> bool {
+    let counted = |decision: &&str| outcomes.get(&(200, *decision)).copied().unwrap_or_default();
+    free.iter().map(counted).sum::<usize>() + 1 == outcomes.values().sum::<usize>() && counted(&"collapsed") > 0
+}
+
 /// What all gateways together have counted of a series.
 async fn counted(gateways: &[Process], series: &str) -> u64 {
     let mut sum = 0;
@@ -96,8 +102,8 @@ async fn four_hundred_who_want_fresh_data_of_a_number_of_four_gateways_pay_for_o
     assert_eq!(counted(&gateways, "reputation_gateway_upstream_requests_total{operation=\"retrieve\",result=\"billed\"}").await, 1);
     let bodies: std::collections::BTreeSet<_> = answers.iter().map(|answer| &answer.body).collect();
     assert_eq!(bodies.len(), 1, "all have what was paid for");
-    // One gateway was asked by a hundred.
-    assert!(outcomes.get(&(200, "collapsed")).is_some_and(|collapsed| *collapsed >= 100), "{outcomes:?}");
+    // Who comes when the call has ended, on a busy machine, has what it brought.
+    assert!(all_but_one_are(&outcomes, &["collapsed", "cooldown"]), "{outcomes:?}");
     eprintln!("{outcomes:?}");
     place.all_agree(gateways, 100_000).await;
 }
@@ -111,7 +117,7 @@ async fn four_hundred_who_read_a_number_first_of_four_gateways_pay_for_one_touch
     assert!(answers.iter().all(|answer| answer.status == 200), "{outcomes:?}");
     assert_eq!(place.upstream.sandbox.charges().count, 1, "{outcomes:?}");
     assert_eq!(outcomes.get(&(200, "first_touch")), Some(&1), "{outcomes:?}");
-    assert!(outcomes.get(&(200, "collapsed")).is_some_and(|collapsed| *collapsed >= 100), "{outcomes:?}");
+    assert!(all_but_one_are(&outcomes, &["collapsed", "probe", "hit"]), "{outcomes:?}");
     eprintln!("{outcomes:?}");
     place.all_agree(gateways, 100_000).await;
 }
