@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use crate::harness::cable::Cable;
@@ -54,6 +55,18 @@ impl Place {
 
     async fn serve_straight(&self, n: usize) -> Gateway {
         self.serve(n, &self.redis.url(), "").await
+    }
+
+    /// Two gateways; the second one's fetch of a number has been answered upstream, and hears of it when the gate opens.
+    async fn with_a_fetch_under_way(&self) -> (Gateway, Gateway, Gate, JoinHandle<Answer>) {
+        let gate = Gate::before(self.world.upstream()).await;
+        let (one, other) = (self.serve_straight(1).await, self.serve_before(gate.address, 2, &self.redis.url(), "").await);
+        gate.close();
+        let sent = self.world.sent();
+        let address = other.0.address("listen");
+        let reading = tokio::spawn(async move { Ask::new(address, &format!("/v2/reputation/numbers/{STORED}")).send().await });
+        self.world.reached(sent + 1).await;
+        (one, other, gate, reading)
     }
 }
 
@@ -200,13 +213,7 @@ async fn who_is_cut_off_goes_on_with_what_is_free_and_serves_nothing_from_before
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fetch_begun_before_a_purge_on_another_gateway_keeps_nothing_anywhere() {
     let place = Place::new().await;
-    let gate = Gate::before(place.world.upstream()).await;
-    let (one, other) = (place.serve_straight(1).await, place.serve_before(gate.address, 2, &place.redis.url(), "").await);
-    gate.close();
-    let sent = place.world.sent();
-    let address = other.0.address("listen");
-    let reading = tokio::spawn(async move { Ask::new(address, &format!("/v2/reputation/numbers/{STORED}")).send().await });
-    place.world.reached(sent + 1).await;
+    let (one, other, gate, reading) = place.with_a_fetch_under_way().await;
     assert_eq!(one.purge(&json!({ "all": true, "hard": true })).await["others_told"], true);
     gate.open();
     assert_eq!(reading.await.expect("no panic").outcome(), (200, "probe"));
@@ -217,13 +224,7 @@ async fn a_fetch_begun_before_a_purge_on_another_gateway_keeps_nothing_anywhere(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fetch_begun_before_another_gateways_purchase_is_not_taken_for_what_was_paid_for() {
     let place = Place::new().await;
-    let gate = Gate::before(place.world.upstream()).await;
-    let (one, other) = (place.serve_straight(1).await, place.serve_before(gate.address, 2, &place.redis.url(), "").await);
-    gate.close();
-    let sent = place.world.sent();
-    let address = other.0.address("listen");
-    let reading = tokio::spawn(async move { Ask::new(address, &format!("/v2/reputation/numbers/{STORED}")).send().await });
-    place.world.reached(sent + 1).await;
+    let (one, other, gate, reading) = place.with_a_fetch_under_way().await;
     let bought = one.read(&format!("{STORED}?fresh=true")).await;
     assert_eq!(bought.outcome(), (200, "billed"));
     // Its books have the purchase by the same log that it is heard by, and are never ahead of that by much.

@@ -17,8 +17,8 @@ use serde::Serialize;
 
 use super::super::store::instant;
 use super::bill::{self, About, BillError, Billed};
-use super::rows::{Filter, State, Walk};
-use super::{Books, BooksError, BooksFailure, PAGE};
+use super::rows::{Filter, State};
+use super::{Books, BooksError, BooksFailure};
 use crate::policy::money::Usd;
 use crate::policy::pricing::Billable;
 use crate::telnyx::PhoneNumber;
@@ -151,23 +151,16 @@ impl Books {
         }
         let (mut charges, mut schedules, mut held) = (0, 0, 0);
         let filter = Filter { since: Some(since), until: Some(until), ..Filter::default() };
-        let mut walk = self.told(Walk::begin(self, filter, None))?;
-        loop {
-            let rows = self.told(walk.step(self, PAGE))?;
-            if rows.is_empty() {
-                break;
+        self.each(filter, |row| {
+            let about = row.number.map_or(About::Operation(row.operation), About::Number);
+            if about == SCHEDULE {
+                schedules += 1;
+                return;
             }
-            for row in rows {
-                let about = row.number.map_or(About::Operation(row.operation), About::Number);
-                if about == SCHEDULE {
-                    schedules += 1;
-                    continue;
-                }
-                charges += 1;
-                held += u64::from(row.state == State::Held);
-                days.entry((day(row.held_at), about)).or_default().posted += row.posted;
-            }
-        }
+            charges += 1;
+            held += u64::from(row.state == State::Held);
+            days.entry((day(row.held_at), about)).or_default().posted += row.posted;
+        })?;
         let (posted, billed) = (days.values().map(|sums| sums.posted).sum(), days.values().map(|sums| sums.billed).sum());
         let drift = posted - billed;
         let drifts = drifts(days);

@@ -11,7 +11,7 @@ use serde::{Serialize, Serializer};
 use strum::{IntoStaticStr, VariantArray};
 
 use super::super::store::{instant, optional, parsed};
-use super::{Books, BooksError, BooksFailure};
+use super::{Books, BooksError, BooksFailure, PAGE};
 use crate::policy::money::Usd;
 use crate::policy::pricing::Billable;
 use crate::telnyx::{EnterpriseId, PhoneNumber};
@@ -204,6 +204,18 @@ impl Books {
     /// The rows of `filter` behind the charge `after`, by id, and not more than `limit`.
     pub fn page(&self, filter: &Filter, after: Option<i64>, limit: usize) -> Result<Vec<Row>, BooksError> {
         self.told(Walk::begin(self, filter.clone(), after).and_then(|mut walk| walk.step(self, limit)))
+    }
+
+    /// Gives every row of `filter`, by id, page by page: no read is open meanwhile.
+    pub(super) fn each(&self, filter: Filter, mut row: impl FnMut(Row)) -> Result<(), BooksError> {
+        let mut walk = self.told(Walk::begin(self, filter, None))?;
+        loop {
+            let rows = self.told(walk.step(self, PAGE))?;
+            if rows.is_empty() {
+                return Ok(());
+            }
+            rows.into_iter().for_each(&mut row);
+        }
     }
 
     /// How many rows `filter` takes.

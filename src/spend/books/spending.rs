@@ -6,8 +6,8 @@ use std::hash::Hash;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::rows::{Row, Walk};
-use super::{Books, BooksError, Filter, PAGE};
+use super::rows::Row;
+use super::{Books, BooksError, Filter};
 use crate::policy::money::Usd;
 use crate::policy::pricing::Billable;
 use crate::telnyx::{EnterpriseId, PhoneNumber};
@@ -70,22 +70,15 @@ impl Books {
         let (mut by_hour, mut callers, mut numbers) = (Sums::default(), Sums::default(), Sums::default());
         let mut latest = VecDeque::new();
         let filter = Filter { since: Some(since), ..Filter::default() };
-        let mut walk = self.told(Walk::begin(self, filter, None))?;
-        loop {
-            let rows = self.told(walk.step(self, PAGE))?;
-            if rows.is_empty() {
-                break;
+        self.each(filter, |row| {
+            if row.posted > Usd::ZERO {
+                by_hour.add(Hour { starts_at: hour_of(row.held_at), operation: row.operation }, row.posted);
+                callers.add(Caller { caller: row.caller.clone() }, row.posted);
+                numbers.add(Subject { enterprise: row.enterprise, number: row.number }, row.posted);
             }
-            for row in rows {
-                if row.posted > Usd::ZERO {
-                    by_hour.add(Hour { starts_at: hour_of(row.held_at), operation: row.operation }, row.posted);
-                    callers.add(Caller { caller: row.caller.clone() }, row.posted);
-                    numbers.add(Subject { enterprise: row.enterprise, number: row.number }, row.posted);
-                }
-                latest.push_front(row);
-                latest.truncate(most);
-            }
-        }
+            latest.push_front(row);
+            latest.truncate(most);
+        })?;
         let mut by_hour = by_hour.parts();
         by_hour.sort_unstable_by(|one, other| one.of.cmp(&other.of));
         Ok(Spending { by_hour, callers: callers.largest(most), numbers: numbers.largest(most), latest: latest.into() })
