@@ -23,7 +23,7 @@ use reputation_gateway::auth::Auth;
 use reputation_gateway::cache::{Cache, Content, Key};
 use reputation_gateway::clock::Clock;
 use reputation_gateway::config::Config;
-use reputation_gateway::gateway::Gateway;
+use reputation_gateway::gateway::Live;
 use reputation_gateway::policy::entitlement::Partition;
 use reputation_gateway::sandbox::{self, Sandbox};
 use reputation_gateway::server::{self, Server};
@@ -87,7 +87,7 @@ async fn exchange(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), request: &
 }
 
 /// A gateway on this thread's runtime that has every copy, and where it listens.
-async fn gateway() -> (Gateway, SocketAddr) {
+async fn gateway() -> (Live, SocketAddr) {
     let clock = Clock::system();
     let any = "127.0.0.1:0".parse().expect("an address");
     let upstream = Server::bind(any, &server::Config::default()).await.expect("a port");
@@ -95,7 +95,7 @@ async fn gateway() -> (Gateway, SocketAddr) {
     let numbers = u32::try_from(COPIES).expect("few");
     let sandbox = Sandbox::new(sandbox::Config { numbers, checked: true, ..sandbox::Config::default() }, clock.clone());
     tokio::spawn(upstream.serve(sandbox, std::future::pending()));
-    let (gateway, server) = (Gateway::build(&config, &clock).expect("a gateway"), Server::bind(any, &config.server).await.expect("a port"));
+    let (gateway, server) = (Live::build(&config, &clock).expect("a gateway"), Server::bind(any, &config.server).await.expect("a port"));
     let address = server.address();
     tokio::spawn(server.serve(gateway.clone(), std::future::pending()));
     let mut stream = TcpStream::connect(address).await.expect("it listens");

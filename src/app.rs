@@ -11,13 +11,13 @@ use tokio_util::task::TaskTracker;
 use crate::admin::Admin;
 use crate::clock::Clock;
 use crate::config::{Config, Unsafe};
-use crate::gateway::{BuildError, Gateway};
+use crate::gateway::{BuildError, Live};
 use crate::secret::NoSecret;
 use crate::server::{self, Certificates, Server, TlsError, Workers};
 
 /// A gateway with its listeners bound: callers may connect already, and are answered once it runs.
 pub struct App {
-    gateway: Gateway,
+    live: Live,
     admin: Admin,
     listeners: Vec<Server>,
     admin_listener: Server,
@@ -64,10 +64,10 @@ impl App {
             listeners.push(bind(*address, &config.server).await?.with_certificates(certificates.clone()));
         }
         let admin_listener = bind(config.admin.listen, &config.server).await?;
-        let gateway = Gateway::build(config, clock)?;
+        let live = Live::build(config, clock)?;
         let draining = CancellationToken::new();
-        let admin = Admin::new(gateway.clone(), token.as_ref(), draining.clone()).with_certificates(certificates);
-        Ok(Self { gateway, admin, listeners, admin_listener, workers: None, draining })
+        let admin = Admin::new(live.clone(), token.as_ref(), draining.clone()).with_certificates(certificates);
+        Ok(Self { live, admin, listeners, admin_listener, workers: None, draining })
     }
 
     /// The same, where callers' connections are served by these threads rather than by the runtime that it runs on.
@@ -96,14 +96,16 @@ impl App {
         let admin = tokio::spawn(self.admin_listener.serve(self.admin, stopped.clone().cancelled_owned()));
         let serving = TaskTracker::new();
         for listener in self.listeners {
-            serving.spawn(listener.serve(self.gateway.clone(), self.draining.clone().cancelled_owned()));
+            serving.spawn(listener.serve(self.live.clone(), self.draining.clone().cancelled_owned()));
         }
         serving.close();
-        let stopping = || (self.gateway.clone(), self.draining.clone().cancelled_owned());
-        let (gateway, stop_resolving) = stopping();
-        let resolver = tokio::spawn(async move { gateway.resolve(stop_resolving).await });
-        let (gateway, stop_syncing) = stopping();
-        let sync = tokio::spawn(async move { gateway.sync(stop_syncing).await });
+        let stopping = || (self.live.clone(), self.draining.clone().cancelled_owned());
+        let (live, stop_resolving) = stopping();
+        let resolver = tokio::spawn(async move { live.resolve(stop_resolving).await });
+        let (live, stop_syncing) = stopping();
+        let sync = tokio::spawn(async move { live.sync(stop_syncing).await });
+        // These ask nothing of a configuration that can change while they run.
+        let stopping = || (self.live.gateway(), self.draining.clone().cancelled_owned());
         let (gateway, stop_following) = stopping();
         let ledger_follower = tokio::spawn(async move { gateway.follow_ledger(stop_following).await });
         let (gateway, stop_keeping) = stopping();
@@ -126,8 +128,9 @@ impl App {
                 tracing::error!(%error, "{what} failed");
             }
         }
-        self.gateway.close().await;
-        self.gateway.write_snapshot().await;
+        let gateway = self.live.gateway();
+        gateway.close().await;
+        gateway.write_snapshot().await;
         stopped.cancel();
         if let Err(error) = admin.await {
             tracing::error!(%error, "the admin listener failed");

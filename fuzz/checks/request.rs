@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use reputation_gateway::clock::Clock;
 use reputation_gateway::config::Config;
-use reputation_gateway::gateway::Gateway;
+use reputation_gateway::gateway::Live;
 use reputation_gateway::policy::money::Usd;
 use reputation_gateway::sandbox::{self, Sandbox};
 use reputation_gateway::server::{self, Server, Service};
@@ -56,10 +56,11 @@ pub(crate) fn check(data: &[u8]) {
         let upstream = Listener::start(sandbox.clone()).await;
         let mut config = Config::parse(CONFIG, "request", []).expect("a configuration");
         config.upstream.base_url = format!("http://{}/v2", upstream.address).parse().expect("a URL");
-        let gateway = Gateway::build(&config, &clock).unwrap_or_else(|error| panic!("{error}"));
+        let live = Live::build(&config, &clock).unwrap_or_else(|error| panic!("{error}"));
         // Opened before the ledger closes, which is in memory.
+        let gateway = live.gateway();
         let books = gateway.books().expect("books");
-        let callers = Listener::start(gateway.clone()).await;
+        let callers = Listener::start(live).await;
         statuses(&conversation(callers.address, data).await);
         let next = conversation(callers.address, b"GET /v2/enterprises HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
         assert!(next.starts_with(b"HTTP/1.1 2") || next.starts_with(b"HTTP/1.1 4"), "{}", String::from_utf8_lossy(&next));

@@ -25,7 +25,7 @@ use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use self::history::History;
-use crate::gateway::Gateway;
+use crate::gateway::Live;
 use crate::secret::Revealed;
 use crate::server::{Abort, Certificates, Service};
 use crate::wire::authority;
@@ -51,7 +51,7 @@ type Refused<T> = Result<T, Box<Problem>>;
 /// What answers operators.
 #[derive(Clone)]
 pub struct Admin {
-    gateway: Gateway,
+    live: Live,
     /// Only a digest is compared: how long that takes says nothing about the token.
     token: Option<Arc<[u8; 32]>>,
     draining: CancellationToken,
@@ -61,10 +61,10 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Answers for `gateway`; not ready any more once `draining` is cancelled.
-    pub fn new(gateway: Gateway, token: Option<&Revealed>, draining: CancellationToken) -> Self {
+    /// Answers for `live`; not ready any more once `draining` is cancelled.
+    pub fn new(live: Live, token: Option<&Revealed>, draining: CancellationToken) -> Self {
         let token = token.map(|token| Arc::new(Sha256::digest(token.expose()).into()));
-        Self { gateway, token, draining, history: Arc::default(), certificates: None }
+        Self { live, token, draining, history: Arc::default(), certificates: None }
     }
 
     /// The same, telling also when these are over.
@@ -75,7 +75,7 @@ impl Admin {
 
     /// Keeps what the page shows of the last hours, until `stop`.
     pub async fn keep_history(&self, stop: impl Future<Output = ()>) {
-        self.history.keep(&self.gateway, stop).await;
+        self.history.keep(&self.live.gateway(), stop).await;
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Refused<Response<Body>> {
@@ -91,7 +91,7 @@ impl Admin {
             // The budgets may have to be read from the ledger's file.
             "/metrics" if !matches!(head.method, Method::GET | Method::HEAD) => return Err(method_not_allowed("GET")),
             "/metrics" => {
-                let gateway = self.gateway.clone();
+                let gateway = self.live.gateway();
                 let expiry = self.certificates.as_ref().and_then(|certificates| certificates.expires());
                 let scrape = blocking(move || gateway.scrape(expiry)).await?;
                 return only_read(&head.method, || plain(StatusCode::OK, METRICS, scrape));
@@ -103,7 +103,7 @@ impl Admin {
         }
         let Some(resource) = path.strip_prefix("/admin/v1/") else { return Err(not_found()) };
         self.check(&head)?;
-        let gateway = &self.gateway;
+        let gateway = &self.live.gateway();
         match (&head.method, resource, budget_of(resource)) {
             (&Method::GET | &Method::HEAD, "budgets", _) => {
                 let gateway = gateway.clone();
@@ -148,13 +148,14 @@ impl Admin {
 
     /// Ready also while nothing can be bought: what is free goes on.
     fn ready(&self) -> Response<Body> {
+        let gateway = self.live.gateway();
         if self.draining.is_cancelled() {
             plain(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n")
-        } else if !self.gateway.ledger_is_available() {
+        } else if !gateway.ledger_is_available() {
             plain(StatusCode::OK, TEXT, "ready, degraded: the ledger cannot be written, so nothing is bought\n")
         } else {
-            let state = if self.gateway.is_in_step() { "ready\n" } else { OUT_OF_STEP };
-            let warnings = self.gateway.ledger_warnings();
+            let state = if gateway.is_in_step() { "ready\n" } else { OUT_OF_STEP };
+            let warnings = gateway.ledger_warnings();
             let lines = warnings.iter().map(|warning| format!("warning: {warning}\n"));
             plain(StatusCode::OK, TEXT, [state.to_owned()].into_iter().chain(lines).collect::<String>())
         }

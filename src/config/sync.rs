@@ -1,12 +1,13 @@
-//! Settings of reading the lists ahead, and the enterprises that a configuration names.
+//! Settings of reading the lists ahead, and the enterprises and rates that a configuration names.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::Config;
 use crate::telnyx::EnterpriseId;
-use crate::units::Span;
+use crate::units::{Rate, Span};
 
 /// `[sync]`: whether the lists of enterprises are read ahead.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +26,11 @@ impl Default for ListSync {
 }
 
 impl Config {
+    /// The callers that have a rate of their own.
+    pub fn rated_callers(&self) -> impl Iterator<Item = (Arc<str>, Rate)> {
+        self.caller.iter().filter_map(|caller| Some((Arc::from(caller.name.as_str()), caller.fresh_rate?)))
+    }
+
     /// Every enterprise that is named somewhere, each once.
     pub fn enterprises(&self) -> Vec<EnterpriseId> {
         let own = self.enterprise.iter().map(|enterprise| enterprise.id).chain(self.upstream.default_enterprise);

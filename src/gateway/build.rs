@@ -1,34 +1,29 @@
 //! From a configuration to a gateway: every engine is made here, and told where to count.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderValue;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use super::single::Monitoring;
 use super::snapshot::Snapshots;
 use super::unresolved::{Call, Pending};
-use super::{Gateway, Keys, Purge, Rules, Shared, elsewhere, enterprise, sync, tier};
-use crate::auth::{ANONYMOUS, Auth, Mode};
+use super::{Gateway, Purge, Rules, Shared, elsewhere, sync, tier};
+use crate::auth::{ANONYMOUS, Mode};
 use crate::cache::{self, Asked, Cache, Calls, Degraded, Eviction, FailedLooks, Key, Lists, PaidCalls, Tier};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::flight::Flights;
-use crate::limit::{Limiter, Limits};
-use crate::policy::decide::Policy;
+use crate::limit::Limiter;
 use crate::policy::entitlement::Partition;
-use crate::policy::hindsight::LEAST_EFFECT;
 use crate::policy::money::Usd;
-use crate::secret::{NoSecret, Secret};
+use crate::secret::NoSecret;
 use crate::shared::{NoRedis, Redis};
 use crate::spend::{End, Event, Ledger, Observe, OpenError, Past, Posted, THRESHOLDS};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::Labels;
-use crate::telnyx::EnterpriseId;
-use crate::upstream::{Client, Standing};
+use crate::upstream::Standing;
 use crate::wire::room::Room;
 
 /// Why a gateway cannot be made.
@@ -51,57 +46,49 @@ pub enum BuildError {
     Certificates(std::io::Error),
 }
 
-/// A call that timed out here may take effect for so much longer there.
-const AFTER_TIMEOUT: Duration = Duration::from_mins(1);
-
 /// Stale copies are renewed with one part in so many of the requests that may be under way.
 const RENEWALS: usize = 4;
 
-impl Gateway {
-    /// Makes a gateway. Nothing is sent upstream before it runs.
-    pub fn build(config: &Config, clock: &Clock) -> Result<Self, BuildError> {
-        let (keys, auth) = (keys(config)?, Auth::new(&config.auth, &config.caller));
+impl Shared {
+    /// Makes the engines, for the rules of the first configuration.
+    pub(super) fn new(config: &Config, rules: &Rules, clock: &Clock) -> Result<Self, BuildError> {
         let metrics = Metrics::new(&labels(config));
         metrics.config_reload_success.set(1);
         let evictions = metrics.cache_evictions.clone();
-        let (policy, caches) = (config.policy(), config.caches());
-        let policies: HashMap<_, _> = caches.iter().map(|(id, cache)| (*id, config.policy_with(cache))).collect();
-        let longest = memory(&policy, &policies);
         // Under forwarded credentials the ledger does not know whose part of the cache a call was for.
         let memory = match config.auth.mode {
             Mode::Forward => Duration::ZERO,
-            Mode::Keys | Mode::Open => longest,
+            Mode::Keys | Mode::Open => rules.memory,
         };
         let (calls, pending, monitoring) = (PaidCalls::new(config.fresh.remembered_numbers), Pending::default(), Monitoring::default());
-        let effect = policy.unknown_window.max(LEAST_EFFECT).max(config.upstream.timeout.0 + AFTER_TIMEOUT);
-        let recall =
-            Recall { calls: calls.clone(), pending: pending.clone(), monitoring: monitoring.clone(), clock: clock.clone(), effect };
+        let recall = Recall {
+            calls: calls.clone(),
+            pending: pending.clone(),
+            monitoring: monitoring.clone(),
+            clock: clock.clone(),
+            effect: rules.effect,
+        };
         let recall = Some(recall).filter(|_| config.auth.mode != Mode::Forward);
         let redis = Redis::new(&config.shared)?;
-        let ledger = ledger(config, redis.clone(), longest, clock, observe(&metrics, recall))?;
-        let cache = Cache::new(&config.cache, caches, Arc::new(move |why: Eviction| evictions.with_label_values(&[why.as_str()]).inc()));
+        let ledger = ledger(config, redis.clone(), rules.memory, clock, observe(&metrics, recall))?;
+        let on_eviction = Arc::new(move |why: Eviction| evictions.with_label_values(&[why.as_str()]).inc());
+        let cache = Cache::new(&config.cache, config.caches(), on_eviction);
         // After the ledger, which knows what was bought since the snapshot.
         let snapshots = Snapshots::restored(config, &cache, &calls, clock, &metrics);
         let tier = redis.clone().map(|redis| tier::tier(redis, config, clock, &metrics));
-        Ok(Self(Arc::new(Shared {
-            callers: auth.names().iter().map(|name| metrics.requests.caller(name)).collect(),
-            auth,
-            limits: limits(config, clock),
+        Ok(Self {
             cache,
             lists: Lists::new(&config.cache),
             calls,
             pending,
             ledger,
-            upstream: Client::new(&config.upstream, clock).map_err(BuildError::Certificates)?,
             metrics,
             clock: clock.clone(),
-            rules: rules(config, clock, keys, policies, effect),
             looks: Flights::default(),
             fetches: Flights::default(),
             failed_looks: FailedLooks::new(config.cache.error_ttl.0),
             purchases: Flights::default(),
             monitoring,
-            sole_enterprises: enterprise::no_soles_yet(),
             waiters: Semaphore::new(config.cache.max_waiters),
             renewals: Arc::new(Semaphore::new((config.upstream.max_in_flight / RENEWALS).max(1))),
             snapshots,
@@ -112,9 +99,11 @@ impl Gateway {
             tasks: TaskTracker::new(),
             room: Room::new(config.server.max_buffered.0),
             remembers_since: clock.elapsed().saturating_sub(memory),
-        })))
+        })
     }
+}
 
+impl Gateway {
     /// All metrics in Prometheus's text format. Gauges are read here and now, from what they tell of. When the certificates of callers'
     /// connections are over is told to it, as Unix time.
     pub fn scrape(&self, certificate_expiry: Option<Duration>) -> Vec<u8> {
@@ -159,43 +148,6 @@ impl Gateway {
     }
 }
 
-/// The operator's choices. `effect`: how long a call may still take effect.
-fn rules(config: &Config, clock: &Clock, keys: Keys, policies: HashMap<EnterpriseId, Policy>, effect: Duration) -> Rules {
-    let policy = config.policy();
-    Rules {
-        policy,
-        memory: memory(&policy, &policies),
-        policies,
-        effect,
-        wait_timeout: config.cache.wait_timeout.0,
-        max_waiters: config.cache.max_waiters,
-        prices: config.prices,
-        keys,
-        default_enterprise: config.upstream.default_enterprise,
-        enterprise_names: config.enterprise.iter().filter_map(|enterprise| Some((enterprise.id, enterprise.name.clone()?))).collect(),
-        max_header_size: config.server.max_header_size.0,
-        max_body_size: config.server.max_body_size.0,
-        body_timeout: config.server.body_timeout.0,
-        budget_status: config.fresh.budget_status.into(),
-        routes: config.route.clone(),
-        stall_timeout: config.upstream.timeout.0,
-        sync: sync::Plan::of(config, clock),
-        log_full_numbers: config.telemetry.log_full_numbers,
-    }
-}
-
-/// The limits on billable calls, of this gateway or of all that share the ledger.
-fn limits(config: &Config, clock: &Clock) -> Limits {
-    let rated = config.caller.iter().filter_map(|caller| Some((Arc::from(caller.name.as_str()), caller.fresh_rate?)));
-    let limits = Limits::new(config.fresh.rate, rated, clock);
-    if config.shared.redis_url.is_some() { limits.shared() } else { limits }
-}
-
-/// How long the policies need calls to be remembered.
-fn memory(policy: &Policy, policies: &HashMap<EnterpriseId, Policy>) -> Duration {
-    policies.values().map(Policy::memory).fold(policy.memory(), Duration::max)
-}
-
 /// A ledger of its own, or the one that gateways share.
 fn ledger(config: &Config, redis: Option<Redis>, memory: Duration, clock: &Clock, observe: Observe) -> Result<Ledger, BuildError> {
     let budgets = config.budget.clone();
@@ -204,23 +156,6 @@ fn ledger(config: &Config, redis: Option<Redis>, memory: Duration, clock: &Clock
         Some(redis) => Ledger::join(&config.ledger, redis, (budgets, config.prices), memory, clock.clone(), observe),
     };
     Ok(opened?)
-}
-
-fn keys(config: &Config) -> Result<Keys, BuildError> {
-    let bearer = |place, secret: &Secret| -> Result<HeaderValue, BuildError> {
-        let key = secret.read().map_err(|error| BuildError::Secret(place, error))?;
-        let mut value = HeaderValue::try_from(format!("Bearer {}", key.expose())).map_err(|_| BuildError::Key(place))?;
-        value.set_sensitive(true);
-        Ok(value)
-    };
-    if config.auth.mode == Mode::Forward {
-        return Ok(Keys::default());
-    }
-    let with_keys = config.enterprise.iter().filter_map(|enterprise| Some((enterprise.id, enterprise.api_key.as_ref()?)));
-    Ok(Keys {
-        default: Some(bearer("upstream.api_key", &config.upstream.api_key)?),
-        by_enterprise: with_keys.map(|(id, key)| bearer("enterprise.api_key", key).map(|key| (id, key))).collect::<Result<_, _>>()?,
-    })
 }
 
 fn labels(config: &Config) -> Labels {

@@ -47,25 +47,25 @@ impl Gateway {
 
     /// Adds the answer to a plain read to `answers`, if its number's copy is a hit.
     pub(super) fn hit(&self, path: &str, read: &PlainRead, answers: &mut Vec<u8>) -> Option<()> {
-        let shared = &*self.0;
-        let began = shared.clock.elapsed();
-        if read.size + path.len() > shared.rules.max_header_size {
+        let view = &*self.0;
+        let began = view.clock.elapsed();
+        if read.size + path.len() > view.rules.max_header_size {
             return None;
         }
         let segments = target::segments(path).ok()?;
         let route = route(&Method::GET, &segments).ok().filter(|route| route.operation == Operation::Retrieve)?;
         let number = PhoneNumber::from_segment(route.number?).ok()?;
         let enterprise = self.enterprise_at_hand(route.enterprise, &read.identity).ok()??;
-        let copy = shared.cache.get(&Key { partition: read.identity.partition, enterprise, number })?;
-        if !is_hit(&copy.facts(began), shared.rules.policy(enterprise)) {
+        let copy = view.cache.get(&Key { partition: read.identity.partition, enterprise, number })?;
+        if !is_hit(&copy.facts(began), view.rules.policy(enterprise)) {
             return None;
         }
         copy.serve(Decision::Hit);
-        let at = shared.clock.now();
+        let at = view.clock.now();
         let ours = if read.request_id.is_none() { stamp::request_id(at) } else { stamp::RequestId::default() };
         let request_id = read.request_id.as_deref().unwrap_or_else(|| std::str::from_utf8(&ours).expect("hexadecimal digits"));
         write(answers, &copy, began, request_id, &stamp::date(at));
-        shared.record(&Ended {
+        view.record(&Ended {
             at,
             request_id,
             caller: read.identity.caller.place,
@@ -77,7 +77,7 @@ impl Gateway {
             decision: Decision::Hit,
             bill: Bill::NOTHING,
             streamed: None,
-            duration: shared.clock.elapsed().saturating_sub(began),
+            duration: view.clock.elapsed().saturating_sub(began),
             upstream: Duration::ZERO,
         });
         Some(())

@@ -19,6 +19,7 @@ mod frequency;
 mod hit;
 mod inspect;
 mod list;
+mod live;
 mod look;
 mod pass;
 mod purchase;
@@ -34,11 +35,13 @@ mod sync;
 mod tier;
 mod unpublished;
 mod unresolved;
+mod view;
 mod visit;
 mod wait;
 mod write;
 
 use std::collections::HashMap;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,6 +57,7 @@ pub use build::BuildError;
 pub use counted::Counted;
 pub use explain::Unexplained;
 pub use inspect::Known;
+pub use live::Live;
 pub use purge::{Purge, Purged};
 
 use crate::auth::{Auth, Identity, Permission};
@@ -64,7 +68,6 @@ use crate::limit::Limits;
 use crate::policy::decide::Policy;
 use crate::policy::pricing::PriceList;
 use crate::policy::routes::{Closed, Route};
-use crate::server::{Abort, Service};
 use crate::shared::Redis;
 use crate::spend::books::{Books, BooksError};
 use crate::spend::{BudgetStatus, KillSwitch, Ledger, Override, OverrideRefused, Unavailable};
@@ -120,7 +123,7 @@ struct Rules {
     /// A streamed request may stand still for this long.
     stall_timeout: Duration,
     /// How enterprises' lists are read ahead; none, if they are not.
-    sync: Option<sync::Plan>,
+    sync: Option<Arc<sync::Plan>>,
     /// Whether phone numbers are logged whole.
     log_full_numbers: bool,
 }
@@ -141,13 +144,32 @@ struct Keys {
     by_enterprise: HashMap<EnterpriseId, HeaderValue>,
 }
 
-/// The gateway; clones are the same one.
+/// The gateway under one configuration; clones are the same one. Whatever has begun goes on under the one that it began with.
 #[derive(Clone)]
-pub struct Gateway(Arc<Shared>);
+pub struct Gateway(Arc<View>);
 
-struct Shared {
+/// What one configuration says, and the engines, which live as long as the process.
+struct View {
+    shared: Arc<Shared>,
     auth: Auth,
     limits: Limits,
+    upstream: Client,
+    sole_enterprises: enterprise::Sole,
+    /// Where each caller's requests are counted, by its place.
+    callers: Vec<Arc<CallerCounters>>,
+    rules: Rules,
+}
+
+impl Deref for View {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.shared
+    }
+}
+
+/// What all configurations of a process have in common.
+struct Shared {
     cache: Cache,
     lists: Lists,
     /// What was paid for lately.
@@ -155,12 +177,8 @@ struct Shared {
     /// Calls of unknown outcome.
     pending: unresolved::Pending,
     ledger: Ledger,
-    upstream: Client,
     metrics: Metrics,
-    /// Where each caller's requests are counted, by its place.
-    callers: Vec<Arc<CallerCounters>>,
     clock: Clock,
-    rules: Rules,
     looks: Flights<Key, Arc<Look>>,
     /// What is asked of the copies that gateways share, and whether it brought something better.
     fetches: Flights<Key, bool>,
@@ -169,7 +187,6 @@ struct Shared {
     purchases: Flights<Key, Option<Landing>>,
     /// Calls about enterprises as a whole.
     monitoring: single::Monitoring,
-    sole_enterprises: enterprise::Sole,
     /// Places for waiting for what others do.
     waiters: Semaphore,
     /// Places for renewing stale copies, a part of those upstream, so that reads which somebody waits for find some too.
@@ -343,21 +360,5 @@ impl Gateway {
         let key = |number| Key { partition, enterprise, number };
         let ask = |number| Ask { key: key(number), want, caller: identity.caller.clone(), context: context.clone() };
         Ok(numbers.into_iter().map(ask).collect())
-    }
-}
-
-impl Service for Gateway {
-    type Known = hit::PlainRead;
-
-    async fn call(&self, request: Request<Incoming>) -> Result<Response<Body>, Abort> {
-        Ok(self.handle(request).await)
-    }
-
-    fn know(&self, head: &Parts) -> Option<hit::PlainRead> {
-        self.plain_read(head)
-    }
-
-    fn at_once(&self, target: &str, read: &hit::PlainRead, answers: &mut Vec<u8>) -> bool {
-        self.hit(target, read, answers).is_some()
     }
 }

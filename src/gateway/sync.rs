@@ -8,14 +8,16 @@
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::num::NonZeroU32;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use prometheus::IntGauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinSet, spawn_blocking};
 
-use super::Gateway;
 use super::failure::Failure;
+use super::{Gateway, Live};
 use crate::auth::Mode;
 use crate::cache::Evidence;
 use crate::clock::{Bucket, Clock};
@@ -24,7 +26,7 @@ use crate::policy::entitlement::Partition;
 use crate::telemetry::metrics::SyncPage;
 use crate::telnyx::record::{self, Item};
 use crate::telnyx::{EnterpriseId, Operation, PhoneNumber};
-use crate::units::spread;
+use crate::units::{Rate, spread};
 use crate::upstream::{self, Credential};
 
 /// The most that Telnyx puts on a page.
@@ -49,23 +51,38 @@ const LONGEST_WAIT: Duration = Duration::from_mins(5);
 pub(super) struct Plan {
     enterprises: Vec<EnterpriseId>,
     interval: Duration,
+    rate: Rate,
     pace: Bucket,
     places: Arc<Semaphore>,
 }
 
 impl Plan {
-    /// As it is configured. Under forwarded credentials there is no key of the gateway's own to read with.
-    pub(super) fn of(config: &Config, clock: &Clock) -> Option<Self> {
-        let is_on = config.sync.enabled && config.auth.mode != Mode::Forward;
-        let pace = clock.bucket(config.upstream.rate.part(SHARE));
+    /// As it is configured; the former one, where that says the same. Under forwarded credentials there is no key of the gateway's own to read
+    /// with.
+    pub(super) fn of(config: &Config, clock: &Clock, former: Option<&Arc<Self>>) -> Option<Arc<Self>> {
+        if !config.sync.enabled || config.auth.mode == Mode::Forward {
+            return None;
+        }
+        let (enterprises, interval, rate) = (config.enterprises(), config.sync.interval.0, config.upstream.rate.part(SHARE));
+        let is_same = |plan: &Self| plan.enterprises == enterprises && plan.interval == interval && plan.rate == rate;
+        if let Some(former) = former.filter(|former| is_same(former)) {
+            return Some(Arc::clone(former));
+        }
         let places = Arc::new(Semaphore::new((config.upstream.max_in_flight / PLACES).max(1)));
-        is_on.then(|| Self { enterprises: config.enterprises(), interval: config.sync.interval.0, pace, places })
+        Some(Arc::new(Self { enterprises, interval, rate, pace: clock.bucket(rate), places }))
     }
 }
 
 /// The last whole pass over each enterprise's list.
 #[derive(Debug, Default)]
 pub(super) struct Synced(Mutex<HashMap<EnterpriseId, Whole>>);
+
+impl Synced {
+    /// Forgets the passes over other lists than these.
+    fn keep(&self, enterprises: &[EnterpriseId]) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|enterprise, _| enterprises.contains(enterprise));
+    }
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Whole {
@@ -115,72 +132,106 @@ impl Pass {
     }
 }
 
-impl Gateway {
-    /// Reads the lists ahead, until `stop`.
+/// A pass that is under way, as the metrics tell it.
+struct Running(IntGauge);
+
+impl Running {
+    fn begin(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+impl Live {
+    /// Reads the lists ahead, until `stop`. Where a configuration changes which lists, or how fast, they are begun anew.
     pub async fn sync(&self, stop: impl Future<Output = ()>) {
-        let Some(plan) = &self.0.rules.sync else { return };
-        let mut tasks = JoinSet::new();
-        for enterprise in plan.enterprises.iter().copied() {
-            let gateway = self.clone();
-            tasks.spawn(async move { gateway.keep_in_step(enterprise).await });
-        }
-        tokio::select! {
-            () = async {
-                while let Some(ended) = tasks.join_next().await {
-                    if let Err(error) = ended {
-                        tracing::error!(%error, "reading a list ahead failed");
+        let (mut stop, mut changes) = (pin!(stop), self.changes());
+        loop {
+            let gateway = self.gateway();
+            let plan = gateway.0.rules.sync.clone();
+            let enterprises = plan.iter().flat_map(|plan| plan.enterprises.iter().copied());
+            gateway.0.synced.keep(&enterprises.clone().collect::<Vec<_>>());
+            let mut tasks = JoinSet::new();
+            for enterprise in enterprises {
+                let live = self.clone();
+                tasks.spawn(async move { live.keep_in_step(enterprise).await });
+            }
+            drop(gateway);
+            let is_other = |plan: &Option<Arc<Plan>>| {
+                let now = self.gateway().0.rules.sync.clone();
+                !plan.iter().zip(&now).any(|(plan, now)| Arc::ptr_eq(plan, now)) && (plan.is_some() || now.is_some())
+            };
+            let stops = loop {
+                tokio::select! {
+                    Some(ended) = tasks.join_next() => {
+                        if let Err(error) = ended {
+                            tracing::error!(%error, "reading a list ahead failed");
+                        }
                     }
+                    _ = changes.changed() => {
+                        if is_other(&plan) {
+                            break false;
+                        }
+                    }
+                    () = &mut stop => break true,
                 }
-            } => {}
-            () = stop => {}
+            };
+            // What is under way costs nothing, so nothing has to be waited for.
+            tasks.shutdown().await;
+            if stops {
+                return;
+            }
         }
-        // What is under way costs nothing, so nothing has to be waited for.
-        tasks.shutdown().await;
     }
 
-    /// One pass after the other over one list.
+    /// One pass after the other over one list, each page under the configuration in force.
     async fn keep_in_step(&self, enterprise: EnterpriseId) {
-        let Some(plan) = &self.0.rules.sync else { return };
         let mut refused = None;
         loop {
-            let pass = Pass::new(self.0.clock.elapsed());
-            let next = pass.begun + spread(plan.interval, SPREAD, &(enterprise, pass.begun));
-            self.0.metrics.sync.running.inc();
+            let gateway = self.gateway();
+            let Some(interval) = gateway.0.rules.sync.as_ref().map(|plan| plan.interval) else { return };
+            let (clock, running) = (gateway.0.clock.clone(), Running::begin(&gateway.0.metrics.sync.running));
+            let (pass, name) = (Pass::new(clock.elapsed()), gateway.named(enterprise));
+            drop(gateway);
+            let next = pass.begun + spread(interval, SPREAD, &(enterprise, pass.begun));
             let ended = self.read_through(enterprise, pass).await;
-            self.0.metrics.sync.running.dec();
+            drop(running);
             let why = ended.err().map(|failure| said(&failure));
             if let Some(why) = why.as_ref().filter(|why| refused.as_ref() != Some(*why)) {
-                tracing::warn!(
-                    enterprise = self.named(enterprise),
-                    why,
-                    "an enterprise's list is not shown, and not read ahead until it is"
-                );
+                tracing::warn!(enterprise = name, why, "an enterprise's list is not shown, and not read ahead until it is");
             }
             refused = why;
-            self.0.clock.reaches(next).await;
+            clock.reaches(next).await;
         }
     }
 
     /// Reads a list from its first page to its last. Ends early where Telnyx refuses it.
     async fn read_through(&self, enterprise: EnterpriseId, mut pass: Pass) -> Result<(), Failure> {
-        let name = self.named(enterprise);
+        let (name, clock) = (self.gateway().named(enterprise), self.gateway().clock().clone());
         tracing::info!(enterprise = name, "reading a list ahead has begun");
         let mut wait = FIRST_WAIT;
         loop {
-            match self.read_ahead(enterprise, &mut pass).await {
+            let gateway = self.gateway();
+            match gateway.read_ahead(enterprise, &mut pass).await {
                 Ok(is_last) => {
-                    self.count(SyncPage::Read);
+                    gateway.count(SyncPage::Read);
                     wait = FIRST_WAIT;
                     if is_last {
                         break;
                     }
                 }
                 Err(failure) if failure.is_final() || matches!(failure, Failure::RejectedCredentials) => {
-                    self.count(SyncPage::Refused);
+                    gateway.count(SyncPage::Refused);
                     return Err(failure);
                 }
                 Err(failure) => {
-                    self.count(SyncPage::Failed);
+                    gateway.count(SyncPage::Failed);
                     pass.fail();
                     if wait == FIRST_WAIT {
                         tracing::warn!(
@@ -190,18 +241,21 @@ impl Gateway {
                             "a list cannot be read on, and is tried again"
                         );
                     }
-                    self.0.clock.reaches(self.0.clock.elapsed() + wait).await;
+                    drop(gateway);
+                    clock.reaches(clock.elapsed() + wait).await;
                     wait = (wait * 2).min(LONGEST_WAIT);
                 }
             }
         }
         let (pages, numbers, began) = (pass.page - 1, pass.listed.len(), pass.begun);
-        let forgotten = self.finish(enterprise, pass).await;
-        let seconds = self.0.clock.elapsed().saturating_sub(began).as_secs_f64();
+        let forgotten = self.gateway().finish(enterprise, pass).await;
+        let seconds = clock.elapsed().saturating_sub(began).as_secs_f64();
         tracing::info!(enterprise = name, pages, numbers, forgotten, seconds, "reading a list ahead has finished");
         Ok(())
     }
+}
 
+impl Gateway {
     /// Reads the next page when nobody is kept waiting by it, and keeps its records. Whether it was the last.
     async fn read_ahead(&self, enterprise: EnterpriseId, pass: &mut Pass) -> Result<bool, Failure> {
         let (plan, context) = self.0.rules.sync.as_ref().zip(self.own_context(enterprise, None)).ok_or(Failure::RejectedCredentials)?;

@@ -14,9 +14,9 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::Gateway;
 use super::charge::LEDGER_WAIT;
 use super::look::Keep;
+use super::{Gateway, Live};
 use crate::cache::Key;
 use crate::policy::decide::Probe;
 use crate::policy::hindsight::{Trace, Unresolved, trace};
@@ -186,33 +186,40 @@ impl Numbers {
     }
 }
 
-impl Gateway {
+impl Live {
     /// Looks at numbers with calls of unknown outcome, until `stop`.
     pub async fn resolve(&self, stop: impl Future<Output = ()>) {
         let looking = async {
             loop {
-                let now = self.0.clock.elapsed();
-                let forgotten = now.saturating_sub(self.0.rules.memory);
-                if let Some((key, credential)) = self.0.pending.take_due(now, forgotten, |key, credential| self.may_look(key, credential)) {
-                    if let Some(context) = self.own_context(key.enterprise, credential) {
-                        let _ended = self.look(key, &context, Keep::Yes).landed().await;
-                    }
-                    continue;
-                }
-                let changed = self.0.pending.0.changed.notified();
-                match self.0.pending.next() {
-                    // What is due already gave way to somebody.
-                    Some(due) => tokio::select! {
-                        () = self.0.clock.reaches(due.max(now + GIVES_WAY)) => {}
-                        () = changed => {}
-                    },
-                    None => changed.await,
-                }
+                self.gateway().resolve_one().await;
             }
         };
         tokio::select! {
             () = looking => {}
             () = stop => {}
+        }
+    }
+}
+
+impl Gateway {
+    /// Looks at a number if a look is due, or waits until one may be.
+    async fn resolve_one(&self) {
+        let now = self.0.clock.elapsed();
+        let forgotten = now.saturating_sub(self.0.rules.memory);
+        if let Some((key, credential)) = self.0.pending.take_due(now, forgotten, |key, credential| self.may_look(key, credential)) {
+            if let Some(context) = self.own_context(key.enterprise, credential) {
+                let _ended = self.look(key, &context, Keep::Yes).landed().await;
+            }
+            return;
+        }
+        let changed = self.0.pending.0.changed.notified();
+        match self.0.pending.next() {
+            // What is due already gave way to somebody.
+            Some(due) => tokio::select! {
+                () = self.0.clock.reaches(due.max(now + GIVES_WAY)) => {}
+                () = changed => {}
+            },
+            None => changed.await,
         }
     }
 

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::answer::{Answer, Bill, Content};
 use super::elsewhere::Ending;
 use super::wait::Unmet;
-use super::{Gateway, Shared, stamp};
+use super::{Gateway, View, stamp};
 use crate::auth::{ANONYMOUS_PLACE, Identity};
 use crate::policy::decision::Decision;
 use crate::policy::evidence::Billing;
@@ -141,9 +141,9 @@ impl Visit {
 
     fn record(&mut self, decision: Decision, bill: Bill, status: u16) {
         self.ended = true;
-        let shared = &*self.gateway.0;
-        shared.record(&Ended {
-            at: shared.clock.now(),
+        let view = &*self.gateway.0;
+        view.record(&Ended {
+            at: view.clock.now(),
             request_id: self.request_id.to_str().unwrap_or_default(),
             caller: self.caller,
             method: &self.method,
@@ -154,7 +154,7 @@ impl Visit {
             decision,
             bill,
             streamed: self.flow.as_ref().map(|flow| flow.bytes()),
-            duration: shared.clock.elapsed().saturating_sub(self.began),
+            duration: view.clock.elapsed().saturating_sub(self.began),
             upstream: self.waited,
         });
     }
@@ -178,7 +178,7 @@ pub(super) struct Ended<'r> {
     pub(super) upstream: Duration,
 }
 
-impl Shared {
+impl View {
     /// Counts a request, and writes the one line that it leaves in the log.
     pub(super) fn record(&self, ended: &Ended<'_>) {
         let Ended { operation, decision, duration, .. } = *ended;

@@ -170,6 +170,8 @@ where
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use http::request::Parts;
     use http::{Request, Response};
     use hyper::body::Incoming;
@@ -206,16 +208,15 @@ mod tests {
         }
     }
 
+    fn host(config: Config) -> Host {
+        Host { config: Arc::new(config), certificates: None, stopping: CancellationToken::new(), streams: TaskTracker::new() }
+    }
+
     /// How much a client gets that takes 1 KiB each 25 ms, where connections may stand still for half a second.
     async fn taken_slowly(at_once: bool) -> usize {
         let (mut near, far) = tokio::io::duplex(1024);
-        let host = Host {
-            config: Arc::new(Config { idle_timeout: crate::units::Span(Duration::from_millis(500)), ..Config::default() }),
-            certificates: None,
-            stopping: CancellationToken::new(),
-            streams: TaskTracker::new(),
-        };
-        tokio::spawn(async move { converse(far, Protocol::Http1, BytesMut::new(), Long { at_once }, &host).await });
+        let config = Config { idle_timeout: crate::units::Span(Duration::from_millis(500)), ..Config::default() };
+        tokio::spawn(async move { converse(far, Protocol::Http1, BytesMut::new(), Long { at_once }, &host(config)).await });
         near.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.expect("it reads");
         let (mut part, mut taken) = (vec![0; 1024], 0);
         while taken < ANSWER {
@@ -235,5 +236,49 @@ mod tests {
         for at_once in [false, true] {
             assert!(taken_slowly(at_once).await >= ANSWER, "at once: {at_once}");
         }
+    }
+
+    /// Answers at once in editions of an odd number, and behind the parser in the others.
+    #[derive(Clone)]
+    struct Edited(Arc<AtomicU64>);
+
+    impl Service for Edited {
+        type Known = u64;
+
+        async fn call(&self, _: Request<Incoming>) -> Result<Response<Body>, Abort> {
+            Ok(Response::new(full("parsed")))
+        }
+
+        fn know(&self, _: &Parts) -> Option<u64> {
+            Some(self.edition()).filter(|edition| edition % 2 == 1)
+        }
+
+        fn edition(&self) -> u64 {
+            self.0.load(Ordering::SeqCst)
+        }
+
+        fn at_once(&self, _: &str, edition: &u64, answers: &mut Vec<u8>) -> bool {
+            answers.extend_from_slice(format!("HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nfast {edition}").as_bytes());
+            true
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_head_comes_to_is_worked_out_anew_in_each_edition_on_the_same_connection() {
+        let (mut near, far) = tokio::io::duplex(1024);
+        let edition = Arc::new(AtomicU64::new(1));
+        let service = Edited(Arc::clone(&edition));
+        tokio::spawn(async move { converse(far, Protocol::Http1, BytesMut::new(), service, &host(Config::default())).await });
+        let mut answers = Vec::new();
+        for now in [1, 1, 2, 2, 3, 3] {
+            edition.store(now, Ordering::SeqCst);
+            near.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.expect("it reads");
+            let mut answer = BytesMut::new();
+            while memchr::memmem::find(&answer, b"\r\n\r\n").is_none_or(|end| answer.len() < end + 4 + 6) {
+                near.read_buf(&mut answer).await.expect("an answer");
+            }
+            answers.push(String::from_utf8_lossy(&answer[answer.len() - 6..]).into_owned());
+        }
+        assert_eq!(answers, ["fast 1", "fast 1", "parsed", "parsed", "fast 3", "fast 3"]);
     }
 }

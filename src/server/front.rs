@@ -1,7 +1,7 @@
 //! What stands before the parser on each connection: requests that can be answered from memory are, and the parser sees the rest.
 //!
 //! A client says the same fields with request after request, so what they come to is worked out once and stands for as long as the bytes are
-//! the same. Then a request costs one read, a comparison, what the service does with the target, and one write: no parsing, no allocation,
+//! the same, and the service goes by the same configuration. Then a request costs one read, a comparison, what the service does with the target, and one write: no parsing, no allocation,
 //! no task and no timer.
 //!
 //! It answers only while the parser rests: all requests that it was given are answered and sent, and none has begun. Whatever is not
@@ -58,6 +58,8 @@ struct Lane<S: Service> {
 /// The end of a head from its first field on, and what it comes to: nothing, if such requests are left to the parser.
 struct Fields<K> {
     bytes: Box<[u8]>,
+    /// Under which of the service's editions.
+    edition: u64,
     known: Option<K>,
 }
 
@@ -129,20 +131,22 @@ impl<S: Service> Lane<S> {
 
     fn answer_one(&mut self, bytes: &[u8]) -> Option<usize> {
         let (target, rest) = plain_get(bytes)?;
-        if !self.fields.as_ref().is_some_and(|fields| rest.starts_with(&fields.bytes)) {
-            self.fields = Some(self.learn(bytes, rest)?);
+        let edition = self.service.edition();
+        if !self.fields.as_ref().is_some_and(|fields| fields.edition == edition && rest.starts_with(&fields.bytes)) {
+            self.fields = Some(self.learn(edition, bytes, rest)?);
         }
-        let Fields { bytes: fields, known } = self.fields.as_ref()?;
+        let Fields { bytes: fields, known, .. } = self.fields.as_ref()?;
         let length = bytes.len() - rest.len() + fields.len();
         self.service.at_once(target, known.as_ref()?, &mut self.answers).then_some(length)
     }
 
-    /// Works out what a head comes to; none, if it is not there whole, too long, or not a head.
-    fn learn(&self, bytes: &[u8], rest: &[u8]) -> Option<Fields<S::Known>> {
+    /// Works out what a head comes to; none, if it is not there whole, too long, or not a head. An edition that begins meanwhile has it worked
+    /// out again.
+    fn learn(&self, edition: u64, bytes: &[u8], rest: &[u8]) -> Option<Fields<S::Known>> {
         let (head, length) = parsed(bytes).filter(|(_, length)| *length <= MOST_REMEMBERED)?;
         let known = if is_bare(&head) { self.service.know(&head) } else { None };
         let fields = rest.len() - (bytes.len() - length);
-        Some(Fields { bytes: rest[..fields].into(), known })
+        Some(Fields { bytes: rest[..fields].into(), edition, known })
     }
 
     fn put_back(&mut self) {

@@ -38,6 +38,11 @@ pub trait Service: Clone + Send + Sync + Unpin + 'static {
         None
     }
 
+    /// Changes when what heads come to may have changed: nothing that was known of them under another one stands any more.
+    fn edition(&self) -> u64 {
+        0
+    }
+
     /// Answers a GET of HTTP/1.1 at once, if that takes nothing but memory: adds all bytes of the answer, or leaves `answers` as it is.
     fn at_once(&self, _target: &str, _known: &Self::Known, _answers: &mut Vec<u8>) -> bool {
         false
