@@ -8,6 +8,7 @@ use http::HeaderValue;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
+use super::decisions::Decisions;
 use super::single::Monitoring;
 use super::snapshot::Snapshots;
 use super::unresolved::{Call, Pending};
@@ -94,6 +95,7 @@ impl Gateway {
             ledger,
             upstream: Client::new(&config.upstream, clock).map_err(BuildError::Certificates)?,
             metrics,
+            decisions: Decisions::new(config.telemetry.decisions),
             clock: clock.clone(),
             rules: rules(config, clock, keys, policies, effect),
             looks: Flights::default(),

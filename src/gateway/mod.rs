@@ -10,6 +10,7 @@ mod build;
 mod carry;
 mod charge;
 mod counted;
+mod decisions;
 mod elsewhere;
 mod enable;
 mod enterprise;
@@ -21,6 +22,7 @@ mod inspect;
 mod list;
 mod look;
 mod pass;
+mod past;
 mod purchase;
 mod purge;
 mod refresh;
@@ -32,6 +34,8 @@ mod snapshot;
 mod stamp;
 mod sync;
 mod tier;
+mod told;
+mod trail;
 mod unpublished;
 mod unresolved;
 mod visit;
@@ -52,8 +56,10 @@ use tokio_util::task::TaskTracker;
 
 pub use build::BuildError;
 pub use counted::Counted;
+pub use decisions::Wanted;
 pub use explain::Unexplained;
 pub use inspect::Known;
+pub use past::Untold;
 pub use purge::{Purge, Purged};
 
 use crate::auth::{Auth, Identity, Permission};
@@ -80,6 +86,7 @@ use crate::wire::target::Target;
 use answer::{Answer, Refused};
 use ask::{Ask, Page};
 use charge::LEDGER_WAIT;
+use decisions::Decisions;
 use look::Look;
 use purchase::Landing;
 use visit::Visit;
@@ -159,6 +166,8 @@ struct Shared {
     metrics: Metrics,
     /// Where each caller's requests are counted, by its place.
     callers: Vec<Arc<CallerCounters>>,
+    /// The last requests, and how they came to what they came to.
+    decisions: Decisions,
     clock: Clock,
     rules: Rules,
     looks: Flights<Key, Arc<Look>>,
@@ -262,7 +271,7 @@ impl Gateway {
             body::drain(body, rules.max_body_size, rules.body_timeout).await.map(|length| (length, Bytes::new()))
         };
         let answered = match &read {
-            Ok(body) => self.respond(&head, body, &mut visit).await,
+            Ok(body) => trail::on(visit.trail().cloned(), self.respond(&head, body, &mut visit)).await,
             Err(unread) => Err(refusal::unread_body(*unread)),
         };
         visit.end(&head, self.fitting(answered, &head.method), read.is_err())
