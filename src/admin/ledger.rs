@@ -165,7 +165,7 @@ fn bad(detail: String) -> Problem {
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "as map_err calls it")]
-fn unreadable(error: BooksError) -> Box<Problem> {
+pub(super) fn unreadable(error: BooksError) -> Box<Problem> {
     tracing::warn!(%error, "the ledger cannot be read for an operator");
     problem(StatusCode::SERVICE_UNAVAILABLE, "ledger_unavailable", error.to_string())
 }
@@ -179,7 +179,7 @@ mod tests {
         let known = ["since", "until", "caller", "state", "limit", "cursor"];
         let wish = Wish::read("since=2026-03-24&caller=a+b&state=held&limit=7&cursor=9", &known).expect("a query");
         let since = Some("2026-03-24T00:00:00Z".parse().expect("a time"));
-        let filter = Filter { since, caller: Some("a b".to_owned()), state: "held".parse().ok(), until: None };
+        let filter = Filter { since, caller: Some("a b".to_owned()), state: "held".parse().ok(), ..Filter::default() };
         assert_eq!(wish, Wish { filter, limit: 7, after: Some(9) });
         for (query, said) in [
             ("since=now", "since: \"now\" is not a time: write it as 2026-11-01T08:30:00Z"),

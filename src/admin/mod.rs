@@ -7,6 +7,7 @@ mod history;
 mod ledger;
 mod overview;
 mod page;
+mod requests;
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -131,12 +132,13 @@ impl Admin {
                 Ok(json(StatusCode::OK, &control::acknowledge_loss(gateway, &act(&head.headers, body).await?).await?))
             }
             (&Method::POST, "purge", _) => Ok(json(StatusCode::OK, &cache::purge(gateway, &act(&head.headers, body).await?).await?)),
-            (&Method::GET | &Method::HEAD, "explain", _) => Ok(json(StatusCode::OK, &explain::explain(gateway, &head.uri)?)),
+            (&Method::GET | &Method::HEAD, "explain", _) => Ok(json(StatusCode::OK, &explain::explain(gateway, &head.uri).await?)),
+            (&Method::GET | &Method::HEAD, "requests", _) => Ok(json(StatusCode::OK, &requests::last(gateway, &head.uri)?)),
             (&Method::GET | &Method::HEAD, _, _) if is_copy(resource) => Ok(json(StatusCode::OK, &cache::inspect(gateway, &head.uri)?)),
             (&Method::POST, _, Some(budget)) => {
                 Ok(json(StatusCode::CREATED, &control::raise(gateway, budget, &act(&head.headers, body).await?).await?))
             }
-            (_, "budgets" | "decisions" | "explain" | "ledger" | "ledger.csv" | "overview" | "spending", _) => {
+            (_, "budgets" | "decisions" | "explain" | "ledger" | "ledger.csv" | "overview" | "requests" | "spending", _) => {
                 Err(method_not_allowed("GET"))
             }
             (_, "kill-switch", _) => Err(method_not_allowed("GET and POST")),
@@ -242,7 +244,7 @@ fn problem(status: StatusCode, code: &'static str, detail: impl Into<String>) ->
 }
 
 fn not_found() -> Box<Problem> {
-    let detail = "here are /, /livez, /readyz, /metrics, and under /admin/v1: acknowledge-loss, budgets, budgets/{name}/overrides, cache/{enterprise}/{number}, decisions, explain, kill-switch, ledger, ledger.csv, overview, purge, spending";
+    let detail = "here are /, /livez, /readyz, /metrics, and under /admin/v1: acknowledge-loss, budgets, budgets/{name}/overrides, cache/{enterprise}/{number}, decisions, explain, kill-switch, ledger, ledger.csv, overview, purge, requests, spending";
     problem(StatusCode::NOT_FOUND, "not_found", detail)
 }
 

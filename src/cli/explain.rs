@@ -1,4 +1,4 @@
-//! The command that asks a running gateway what a request would come to.
+//! The command that asks a running gateway what a request would come to, or what one came to.
 
 use std::fmt::Write as _;
 
@@ -16,7 +16,11 @@ pub(super) struct Explain {
     #[command(flatten)]
     place: Place,
     /// The request's path, with its query.
-    path: String,
+    #[arg(required_unless_present = "request_id")]
+    path: Option<String>,
+    /// A past request's id, as in its answer's x-request-id, in place of a path.
+    #[arg(long, value_name = "ID", conflicts_with_all = ["path", "caller", "method", "header"])]
+    request_id: Option<String>,
     /// Whose request it is; without it, one without a key.
     #[arg(long, value_name = "NAME")]
     caller: Option<String>,
@@ -35,12 +39,22 @@ impl Explain {
     /// Asks, and tells what to print.
     pub(super) fn run(self) -> Result<String, Failed> {
         let answer = self.place.client()?.get(&format!("/admin/v1/explain?{}", self.query()))?;
-        show(&answer, self.json, |answer| Ok(told(&answer.read::<Data<Map<String, Value>>>()?.data)))
+        let is_past = self.request_id.is_some();
+        show(&answer, self.json, |answer| {
+            Ok(if is_past {
+                past(&answer.read::<Data<Vec<Value>>>()?.data)
+            } else {
+                told(&answer.read::<Data<Map<String, Value>>>()?.data)
+            })
+        })
     }
 
     fn query(&self) -> String {
         let mut query = form_urlencoded::Serializer::new(String::new());
-        query.append_pair("path", &self.path).append_pair("method", &self.method);
+        if let Some(request_id) = &self.request_id {
+            return query.append_pair("request_id", request_id).finish();
+        }
+        query.append_pair("path", self.path.as_deref().unwrap_or_default()).append_pair("method", &self.method);
         if let Some(caller) = &self.caller {
             query.append_pair("caller", caller);
         }
@@ -83,6 +97,47 @@ fn told(data: &Map<String, Value>) -> String {
     text.trim_end().to_owned()
 }
 
+/// What past requests of one id came to, the newest first: a line for each step, and for what the ledger has of it now.
+fn past(requests: &[Value]) -> String {
+    let mut text = String::new();
+    for request in requests {
+        for name in [
+            "request_id",
+            "at",
+            "method",
+            "operation",
+            "caller",
+            "enterprise",
+            "number",
+            "status",
+            "decision",
+            "billed",
+            "cost_usd",
+            "source",
+        ] {
+            line(&mut text, name, request.get(name));
+        }
+        for step in request["steps"].as_array().into_iter().flatten() {
+            line(&mut text, step["step"].as_str().unwrap_or_default(), step.get("text"));
+        }
+        for charge in request["charges"].as_array().into_iter().flatten() {
+            let part = |name: &str| plain(&charge[name]);
+            let why = charge["why"].as_str().map(|why| format!(": {why}")).unwrap_or_default();
+            let _ = writeln!(
+                text,
+                "{:<12} {} {}, {} posted of {}{why}",
+                "charge",
+                part("hold"),
+                part("state"),
+                part("posted_usd"),
+                part("price_usd")
+            );
+        }
+        text.push('\n');
+    }
+    text.trim_end().to_owned()
+}
+
 fn line(text: &mut String, name: &str, value: Option<&Value>) {
     if let Some(value) = value.filter(|value| !value.is_null()) {
         let _ = writeln!(text, "{name:<12} {}", plain(value));
@@ -117,6 +172,34 @@ mod tests {
         match Cli::try_parse_from(arguments).expect("arguments").command {
             Command::Explain(explain) => explain,
             other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_past_request_is_named_by_its_id_and_told_step_by_step() {
+        let data = json!({ "data": [
+            { "request_id": "a b", "decision": "billed", "billed": "yes", "number": null,
+              "steps": [{ "step": "held", "text": "hold 17 taken" }],
+              "charges": [{ "hold": 17, "state": "settled", "posted_usd": "0.10", "price_usd": "0.10", "why": "a fresh check was answered" }] },
+            { "request_id": "a b", "decision": "hit" },
+        ]});
+        let (address, request) = listener(&answered("200 OK", &data.to_string()));
+        let explain = parsed(&["--request-id", "a b", "--admin-listen", &address.to_string()]);
+        insta::assert_snapshot!(explain.run().expect("success"), @r"
+        request_id   a b
+        decision     billed
+        billed       yes
+        held         hold 17 taken
+        charge       17 settled, 0.10 posted of 0.10: a fresh check was answered
+
+        request_id   a b
+        decision     hit
+        ");
+        let head = request.join().expect("nothing panics").0;
+        assert_eq!(head.lines().next(), Some("GET /admin/v1/explain?request_id=a+b HTTP/1.1"));
+        for arguments in [&["explain"][..], &["explain", "/v2/x", "--request-id", "a"], &["explain", "--request-id", "a", "--caller", "b"]]
+        {
+            assert!(Cli::try_parse_from([&["reputation-gateway"], arguments].concat()).is_err(), "{arguments:?}");
         }
     }
 

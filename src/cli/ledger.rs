@@ -133,7 +133,7 @@ impl LedgerCommand {
         let done = match self {
             Self::Verify { file, json } => verify(&file, json),
             Self::Export { file, format, span: Span { since, until }, caller, state, output } => {
-                export(&file, Filter { since, until, caller, state }, format, output.as_deref()).map(|()| true)
+                export(&file, Filter { since, until, caller, state, request_id: None }, format, output.as_deref()).map(|()| true)
             }
             Self::Reconcile { bill, file, span, json } => reconcile(&file, &bill, span, json),
         };

@@ -7,6 +7,7 @@ mod ledger;
 mod manual;
 mod purge;
 mod report;
+mod requests;
 mod serve;
 
 use std::io::Write as _;
@@ -22,6 +23,7 @@ use self::control::{AcknowledgeLoss, Budgets, KillSwitch};
 use self::explain::Explain;
 use self::manual::{Completions, Manual};
 use self::purge::Purge;
+use self::requests::Requests;
 use self::serve::Serve;
 use crate::app::StartError;
 use crate::auth::KeyDigest;
@@ -101,11 +103,18 @@ enum Command {
     KillSwitch(KillSwitch),
     /// Let billable work go on after the Redis of a shared ledger lost some of it.
     AcknowledgeLoss(AcknowledgeLoss),
-    /// Tell what a request would come to, and do nothing of it.
+    /// Tell what a request would come to, and do nothing of it; or why a past one was billed or not.
     #[command(after_help = examples(&[
         ("why would this be billed?", "reputation-gateway explain '/v2/reputation/numbers/+12025550000?fresh=true' --caller dialer"),
+        ("why was this billed?", "reputation-gateway explain --request-id 01a1fd9c4edc72d9aa1e25bef3a12238"),
     ]))]
     Explain(Explain),
+    /// List a running gateway's last requests, what each came to and cost.
+    #[command(after_help = examples(&[
+        ("what was billed?", "reputation-gateway requests --billed yes"),
+        ("what was refused for want of money?", "reputation-gateway requests --decision budget_exhausted --caller dialer"),
+    ]))]
+    Requests(Requests),
     /// Outdate a running gateway's copies, or throw them away: of a number, an enterprise, or all.
     #[command(after_help = examples(&[
         ("what would it cost?", "reputation-gateway purge --all --hard --dry-run"),
@@ -192,6 +201,7 @@ pub fn run() -> ExitCode {
         Command::KillSwitch(switch) => switch.run().and_then(|text| announce(&text)),
         Command::AcknowledgeLoss(acknowledge) => acknowledge.run().and_then(|text| announce(&text)),
         Command::Explain(explain) => explain.run().and_then(|text| announce(&text)),
+        Command::Requests(requests) => requests.run().and_then(|text| announce(&text)),
         Command::Purge(purge) => purge.run().and_then(|text| announce(&text)),
         Command::Completions(completions) => write_out(&completions.run()),
         Command::Man(manual) => manual.run().and_then(|page| write_out(&page)),

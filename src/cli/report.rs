@@ -191,7 +191,7 @@ impl fmt::Display for KillSwitch {
 }
 
 /// Text of somebody else's on one line: it steers no terminal and fakes no row.
-fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
 }
 

@@ -170,6 +170,8 @@ impl Config {
             format!("{} is shorter than {}: the disk would be written without a pause", cache.snapshot_interval, Span(SHORTEST_SNAPSHOT));
         findings.refuse_if(cache.snapshot_interval.0 < SHORTEST_SNAPSHOT, "cache.snapshot_interval", why);
         findings.refuse_unless_within(cache.max_waiters, "cache.max_waiters");
+        let (kept, why) = (self.telemetry.decisions, format!("more than {LARGEST_COUNT} requests are not kept in memory"));
+        findings.refuse_if(kept > LARGEST_COUNT, "telemetry.decisions", why);
         findings.refuse_if(cache.wait_timeout.0.is_zero(), "cache.wait_timeout", "0 would wait for no look");
         let why = "a lifetime is longer than 50 years";
         findings.refuse_if(cache.list_ttl.0 > LONGEST_LIFE || longest(cache) > LONGEST_LIFE, "cache", why);

@@ -13,6 +13,7 @@ use super::look::Keep;
 use super::purchase::Landing;
 use super::refusal;
 use super::retrieve::Course;
+use super::trail::{self, Next, Step};
 use super::visit::Visit;
 use super::{Gateway, Rules};
 use crate::cache::{Evidence, Key, Ruling, Scope};
@@ -26,7 +27,7 @@ use crate::policy::refresh::Action;
 use crate::policy::{associate, refresh};
 use crate::spend::Hold;
 use crate::telnyx::record::{self, Refreshed};
-use crate::telnyx::{EnterpriseId, Operation, PhoneNumber};
+use crate::telnyx::{Operation, PhoneNumber};
 use crate::upstream::{self, Message, Outcome};
 
 /// What is bought, of each number.
@@ -89,15 +90,17 @@ impl Gateway {
     /// Gathers what is known of a number now.
     pub(super) fn item(&self, ask: Ask, billable: Billable, followed: bool) -> Item {
         let course = self.course(&ask);
-        Item { action: self.next(ask.key.enterprise, billable, &course), ask, course, followed, billable }
+        Item { action: self.next(&ask.key, billable, &course), ask, course, followed, billable }
     }
 
-    fn next(&self, enterprise: EnterpriseId, billable: Billable, course: &Course) -> Action {
-        let policy = self.0.rules.policy(enterprise);
-        match billable {
+    fn next(&self, key: &Key, billable: Billable, course: &Course) -> Action {
+        let policy = self.0.rules.policy(key.enterprise);
+        let action = match billable {
             Billable::Associate => associate::decide(&course.facts, policy),
             _ => refresh::decide(&course.facts, policy),
-        }
+        };
+        trail::decided(key.number, &course.facts, Next::Batch(action));
+        action
     }
 
     /// Waits for what has to be waited for, and decides anew; says whether there was anything.
@@ -125,13 +128,13 @@ impl Gateway {
         let bought = items.iter().filter(|item| item.action == Action::Buy);
         let (wanted, known): (Vec<_>, Vec<_>) = bought.map(|item| (item.ask.clone(), item.course.calls.known())).unzip();
         let (gateway, count) = (self.clone(), wanted.len());
-        let buying = self.0.tasks.spawn(async move {
+        let buying = self.0.tasks.spawn(trail::along(async move {
             let sale = gateway.buy_all(&wanted, &order, &known).await;
             for lead in leads {
                 lead.land(None);
             }
             sale
-        });
+        }));
         match visit.waiting_for(buying).await.unwrap_or_else(|_| Ok(Sale::lost(count))) {
             Ok(sale) => return Some(sale),
             // Nobody here is kept waiting meanwhile.
@@ -153,6 +156,7 @@ impl Gateway {
         for item in items.iter_mut().filter(|item| item.action == Action::Follow) {
             if let Some(flight) = self.0.purchases.follow(&item.ask.key) {
                 let _landed = flight.landed().await;
+                trail::note(|| Step::Followed(item.ask.key.number));
             }
             *item = self.item(item.ask.clone(), item.billable, true);
         }
@@ -165,8 +169,12 @@ impl Gateway {
         let looks: Vec<_> = items.iter().map(looking).collect();
         for (item, look) in items.iter_mut().zip(looks) {
             if let Some(look) = look {
+                let (key, joined) = (item.ask.key, look.is_joined());
                 item.course.looked(super::look::landed(look.landed().await), self.0.clock.elapsed());
-                item.action = self.next(item.ask.key.enterprise, item.billable, &item.course);
+                if let Some(saw) = item.course.facts.probe {
+                    trail::note(|| Step::Looked { number: key.number, saw, joined });
+                }
+                item.action = self.next(&key, item.billable, &item.course);
             }
         }
     }
@@ -296,6 +304,11 @@ impl Sale {
         };
         let whole = said.is_some();
         let verdicts: Vec<_> = said.unwrap_or_else(|| vec![None; asks.len()]).into_iter().map(verdict).collect();
+        if whole {
+            for (ask, verdict) in asks.iter().zip(&verdicts) {
+                trail::note(|| Step::Said { number: ask.key.number, success: verdict.said.as_ref().map(|said| said.success) });
+            }
+        }
         let is_unknown = verdicts.iter().any(|verdict| verdict.billing == Billing::Unknown);
         let end = match whole {
             true => End::Answered(answer),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
+use super::decisions::Decisions;
 use super::single::Monitoring;
 use super::snapshot::Snapshots;
 use super::unresolved::{Call, Pending};
@@ -83,6 +84,7 @@ impl Shared {
             pending,
             ledger,
             metrics,
+            decisions: Decisions::new(config.telemetry.decisions),
             clock: clock.clone(),
             looks: Flights::default(),
             fetches: Flights::default(),

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use super::Gateway;
 use super::ask::Ask;
 use super::elsewhere::Ending;
+use super::trail::{self, Asked, Step};
 use super::unresolved::Call;
 use crate::cache::{self, Calls, Key};
 use crate::limit::{Limited, Limiter, Shortage};
@@ -111,6 +112,33 @@ impl Gateway {
         context: &Context,
         (charges, claims): (Vec<Charge>, Vec<Claim>),
     ) -> Result<Vec<Hold>, Unheld> {
+        let first = charges.first().map(|charge| (charge.operation, charge.price));
+        let numbers: Vec<_> = charges.iter().map(|charge| charge.number).collect();
+        if let Some((operation, price)) = first {
+            let budgets = || self.0.ledger.consulted(&charges);
+            trail::note(|| Step::Asked(Box::new(Asked { operation, count: numbers.len(), price, budgets: budgets() })));
+        }
+        let taken = self.take_all(caller, context, (charges, claims)).await;
+        if let Some((operation, price)) = first {
+            trail::note(|| match &taken {
+                Ok(holds) => Step::Held { operation, price, holds: holds.iter().map(Hold::id).zip(numbers).collect() },
+                Err(Unheld::Denied(denied)) => Step::Denied(Box::new(denied.clone())),
+                Err(Unheld::Busy(ending)) => Step::Elsewhere(ending.holds().to_vec()),
+                Err(Unheld::Later(told)) => {
+                    let holds = |told: &Told| told.paid.iter().chain(&told.unknown).map(|past| past.hold).collect::<Vec<_>>();
+                    Step::Learnt(told.iter().flat_map(holds).collect())
+                }
+            });
+        }
+        taken
+    }
+
+    async fn take_all(
+        &self,
+        caller: &Arc<str>,
+        context: &Context,
+        (charges, claims): (Vec<Charge>, Vec<Claim>),
+    ) -> Result<Vec<Hold>, Unheld> {
         // The rates are about checks; an order of anything else is one call.
         let checks = charges.iter().filter(|charge| charge.operation.is_check()).count();
         let calls = u32::try_from(checks.max(1)).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MAX);
@@ -178,18 +206,27 @@ impl Gateway {
 
     /// Sends a billable message, once.
     pub(super) async fn send(&self, turn: Turn, message: &Message, context: &Context) -> Outcome {
-        match turn {
+        let began = self.0.clock.elapsed();
+        let outcome = match turn {
             Ok(_) if self.0.tasks.is_closed() => Outcome::NotSent(NotSent::Stopping),
             Ok(place) => self.0.upstream.send(place, message, context).await,
             Err(crowded) => Outcome::NotSent(crowded),
-        }
+        };
+        self.note_sent(message, true, &outcome, began);
+        outcome
+    }
+
+    /// Notes what came of a message that was to be sent at `began`.
+    pub(super) fn note_sent(&self, message: &Message, is_billable: bool, outcome: &Outcome, began: Duration) {
+        let took = || self.0.clock.elapsed().saturating_sub(began);
+        trail::note(|| Step::Sent { method: message.method().clone(), is_billable, reply: outcome.into(), took: took() });
     }
 
     /// Ends the holds, all at once.
     pub(super) async fn settle_all(&self, ends: impl IntoIterator<Item = (Hold, Billing, &'static str)>) {
         let settle = |(hold, billing, why)| {
             let gateway = self.clone();
-            self.0.tasks.spawn(async move { gateway.settle(hold, billing, why).await })
+            self.0.tasks.spawn(trail::along(async move { gateway.settle(hold, billing, why).await }))
         };
         let settling: Vec<_> = ends.into_iter().map(settle).collect();
         for settled in settling {
@@ -199,7 +236,7 @@ impl Gateway {
     }
 
     /// Ends the hold. An end that cannot be written now is kept by the ledger, which goes on trying.
-    pub(super) async fn settle(&self, hold: Hold, billing: Billing, why: &str) {
+    pub(super) async fn settle(&self, hold: Hold, billing: Billing, why: &'static str) {
         let id = hold.id();
         let end = async {
             match billing {
@@ -208,7 +245,9 @@ impl Gateway {
                 Billing::Unknown => hold.assume(why).await,
             }
         };
-        if !matches!(timeout(LEDGER_WAIT, end).await, Ok(Ok(()))) {
+        let is_recorded = matches!(timeout(LEDGER_WAIT, end).await, Ok(Ok(())));
+        trail::note(|| Step::Ended { hold: id, billing, why, is_recorded });
+        if !is_recorded {
             tracing::error!(
                 hold = %id,
                 outcome = billing.as_str(),

@@ -20,6 +20,7 @@ use super::purchase::RECOVERY_WAIT;
 use super::refusal;
 use super::retrieve::MOST_ROUNDS;
 use super::single::{Bought, Single, Whose, crashed};
+use super::trail::{self, Step};
 use super::visit::Visit;
 use super::write::About;
 use crate::auth::{Identity, Permission};
@@ -82,11 +83,11 @@ impl Gateway {
         let wish = Wish { identity: identity.clone(), retry: wishes.retry, call };
         let lead = self.alone((identity.partition, enterprise), visit).await?;
         let gateway = self.clone();
-        let enabling = self.0.tasks.spawn(async move {
+        let enabling = self.0.tasks.spawn(trail::along(async move {
             let answer = gateway.enable_once(&wish).await;
             lead.land(());
             answer
-        });
+        }));
         visit.waiting_for(enabling).await.unwrap_or_else(|_| Err(crashed(price)))
     }
 
@@ -109,7 +110,9 @@ impl Gateway {
         let claim = Claim { known: self.0.monitoring.known(whose, Billable::Enable), variant: None };
         let last = enablings.get(&whose);
         let known = last.map(|last| Last { age: begun.saturating_sub(last.sent), fate: last.fate });
-        let action = enable::decide(matches!(settings, Settings::Enabled(_)), known, wish.retry, self.0.rules.effect);
+        let is_enabled = matches!(settings, Settings::Enabled(_));
+        let action = enable::decide(is_enabled, known, wish.retry, self.0.rules.effect);
+        trail::note(|| Step::Enabling { is_enabled, last: known, action });
         match (action, settings) {
             (Action::Recovered, Settings::Enabled(answer)) => {
                 self.confirm(whose, last).await;
@@ -124,6 +127,7 @@ impl Gateway {
                     if !matches!(corrected, Ok(Ok(_))) {
                         return Err(refusal::hold_refused(&HoldRefused::Unavailable, wish.call.price, &self.0.rules));
                     }
+                    trail::note(|| Step::Found { hold: last.hold, why });
                     enablings.invalidate(&whose);
                 }
                 self.buy_monitoring(wish, whose, claim).await
@@ -179,6 +183,7 @@ impl Gateway {
         let Some(last) = last else { return };
         let why = "a look found monitoring enabled after the call: it was billed";
         if let Ok(Ok(_)) = timeout(LEDGER_WAIT, self.0.ledger.correct(last.hold, Finding::Billed, why)).await {
+            trail::note(|| Step::Found { hold: last.hold, why });
             self.0.monitoring.enablings.insert(whose, Enabling { fate: Fate::Paid, ..last });
         }
     }

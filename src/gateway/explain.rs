@@ -7,15 +7,16 @@ use serde_json::{Map, Value, json};
 use super::answer::{Answer, Content, Refused};
 use super::ask::{self, Ask};
 use super::charge::Denied;
+use super::told::{self, Teller};
 use super::{Gateway, refusal, unpublished, write};
 use crate::auth::{Caller, Identity, Permission};
 use crate::cache::Key;
 use crate::policy::budget::Charge;
-use crate::policy::decide::{Action, Facts, Source};
+use crate::policy::decide::Action;
 use crate::policy::decision::Reason;
 use crate::policy::entitlement::Partition;
 use crate::policy::money::Usd;
-use crate::policy::outlook::{Outlook, outlook, rule};
+use crate::policy::outlook::{Outlook, outlook};
 use crate::policy::pricing::Billable;
 use crate::telnyx::{EnterpriseId, NoRoute, Operation, PhoneNumber, Route, route};
 use crate::wire::directives::Directives;
@@ -67,7 +68,7 @@ impl Gateway {
         told.insert("price_class".to_owned(), route.price.as_str().into());
         let number = if route.number.is_some() { Some(ask::number(route.number)?) } else { None };
         if let Some(number) = number {
-            told.insert("number".to_owned(), self.shown(number).into());
+            told.insert("number".to_owned(), self.teller().number(number).into());
         }
         let (enterprise, billable) = (self.enterprise_at_hand(route.enterprise, identity)?, billable(route.operation));
         told.insert("enterprise".to_owned(), enterprise.map(|id| id.to_string()).into());
@@ -104,14 +105,16 @@ impl Gateway {
     /// The facts, the tree, and what the budgets say to what may be bought.
     fn explain_read(&self, ask: &Ask, told: &mut Map<String, Value>) {
         let mut course = self.course(ask);
-        told.insert("facts".to_owned(), facts(&course.facts));
+        let policy = self.0.rules.policy(ask.key.enterprise);
+        told.insert("facts".to_owned(), told::facts(&course.facts));
+        told.insert("policy".to_owned(), told::policy(policy));
         let charge = |operation| {
             let price = self.0.rules.prices.price(operation);
             charge(&ask.caller, ask.key.enterprise, Some(ask.key.number), operation, price)
         };
         let denied = |operation| self.foresee(&ask.context, &[charge(operation)]).err();
         let denial = |operation| denied(operation).map(|denied| denied.reason());
-        let tree = outlook(&course.facts, self.0.rules.policy(ask.key.enterprise), self.looks_first(&course), &denial);
+        let tree = outlook(&course.facts, policy, self.looks_first(&course), &denial);
         if ask.want.may_bill {
             let operation = if ask.want.fresh { Billable::Fresh } else { Billable::FirstTouch };
             self.explain_budgets(&[charge(operation)], told);
@@ -125,13 +128,8 @@ impl Gateway {
 
     /// Price, budgets, and what would refuse the hold. The rates are not asked: that would take from them.
     fn explain_budgets(&self, charges: &[Charge], told: &mut Map<String, Value>) {
-        let budgets = self.0.ledger.consulted(charges).into_iter().map(|(budget, has_room)| {
-            json!({
-                "name": budget.name, "scope": budget.scope.to_string(), "enforced": budget.enforced, "limit_usd": budget.limit,
-                "spent_usd": budget.spent, "held_usd": budget.held, "resets_at": budget.resets_at, "has_room": has_room,
-            })
-        });
-        told.insert("budgets".to_owned(), budgets.collect::<Vec<_>>().into());
+        let budgets = self.0.ledger.consulted(charges);
+        told.insert("budgets".to_owned(), budgets.iter().map(told::budget).collect::<Vec<_>>().into());
         let refused = self.0.ledger.preview(charges).err();
         let price: Usd = charges.iter().map(|charge| charge.price).sum();
         let billable = charges.first().map(|charge| charge.operation.as_str());
@@ -145,20 +143,7 @@ impl Gateway {
     }
 
     fn node(&self, Outlook { action, then }: &Outlook) -> Value {
-        let mut node = json!({ "action": word(*action), "rule": rule(*action) });
-        match action {
-            Action::Serve(decision, source) => {
-                node["decision"] = decision.as_str().into();
-                node["from"] = if *source == Source::Copy { "copy" } else { "look" }.into();
-            }
-            Action::ServeStale => node["decision"] = "stale".into(),
-            Action::Refuse(reason) => node["decision"] = reason.decision().as_str().into(),
-            Action::Buy(operation) => {
-                node["operation"] = operation.as_str().into();
-                node["price_usd"] = self.0.rules.prices.price(*operation).to_string().into();
-            }
-            Action::Probe | Action::Join => {}
-        }
+        let mut node = self.teller().action(*action);
         if !then.is_empty() {
             let then: Map<_, _> = then.iter().map(|(event, next)| (event.as_str().to_owned(), self.node(next))).collect();
             node["then"] = then.into();
@@ -166,8 +151,9 @@ impl Gateway {
         node
     }
 
-    fn shown(&self, number: PhoneNumber) -> String {
-        if self.0.rules.log_full_numbers { number.to_string() } else { number.masked() }
+    /// What puts facts into words here.
+    pub(super) fn teller(&self) -> Teller<'_> {
+        Teller { prices: &self.0.rules.prices, full_numbers: self.0.rules.log_full_numbers }
     }
 }
 
@@ -178,32 +164,6 @@ fn certain_refusal(tree: &Outlook) -> Option<Reason> {
         (Action::Buy(_), [(_, next)]) => certain_refusal(next),
         _ => None,
     }
-}
-
-fn word(action: Action) -> &'static str {
-    match action {
-        Action::Serve(..) => "serve",
-        Action::ServeStale => "serve_and_renew",
-        Action::Probe => "look",
-        Action::Join => "join",
-        Action::Buy(_) => "buy",
-        Action::Refuse(_) => "refuse",
-    }
-}
-
-fn facts(facts: &Facts) -> Value {
-    let seconds = |span: Option<std::time::Duration>| span.map(|span| span.as_secs());
-    let copy = facts.copy.map(|copy| {
-        json!({
-            "kind": copy.kind.as_str(), "age_s": copy.age.as_secs(), "lifetime_s": copy.lifetime.as_secs(),
-            "data_age_s": seconds(copy.data_age), "outdated": copy.outdated,
-        })
-    });
-    json!({
-        "fresh": facts.want.fresh, "may_bill": facts.want.may_bill, "may_fresh": facts.may_fresh, "copy": copy,
-        "paid_ago_s": seconds(facts.paid_ago), "unknown_ago_s": seconds(facts.unknown_ago), "purchase_under_way": facts.in_flight,
-        "look_failed_ago_s": seconds(facts.look_failed_ago),
-    })
 }
 
 /// The answer that would be given.

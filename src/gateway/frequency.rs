@@ -19,6 +19,7 @@ use super::pass::{path, tells_of};
 use super::refusal;
 use super::retrieve::MOST_ROUNDS;
 use super::single::{Single, Whose, crashed, is_whole};
+use super::trail::{self, Step};
 use super::visit::Visit;
 use super::write::About;
 use crate::auth::{Identity, Permission};
@@ -70,11 +71,11 @@ impl Gateway {
         let change = Change { identity: identity.clone(), enterprise, frequency, context, message };
         let lead = self.alone((identity.partition, enterprise), visit).await?;
         let gateway = self.clone();
-        let changing = self.0.tasks.spawn(async move {
+        let changing = self.0.tasks.spawn(trail::along(async move {
             let answer = gateway.change(&change).await;
             lead.land(());
             answer
-        });
+        }));
         visit.waiting_for(changing).await.unwrap_or_else(|_| Err(crashed(Usd::ZERO)))
     }
 
@@ -94,11 +95,13 @@ impl Gateway {
         let numbers = if change.frequency == CheckFrequency::Never { 0 } else { self.numbers_of(change).await? };
         let price = self.0.rules.prices.month(numbers, change.frequency);
         let whose = (change.identity.partition, change.enterprise);
+        let has_counted = price > Usd::ZERO && self.has_counted(whose, change.frequency, price);
+        trail::note(|| Step::Schedule { frequency: change.frequency, numbers, price, has_counted });
         if price == Usd::ZERO {
             return self.reset(change, Decision::Passed).await.map(Ok);
         }
         let claim = Claim { known: self.0.monitoring.known(whose, Billable::Frequency), variant: Some(change.frequency.as_str()) };
-        if self.has_counted(whose, change.frequency, price) {
+        if has_counted {
             // It costs nothing more, and sets off what costs money all the same.
             let stopped = self.0.ledger.is_stopped().then(|| refusal::hold_refused(&HoldRefused::Stopped, price, &self.0.rules));
             return match stopped {

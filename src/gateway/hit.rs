@@ -13,7 +13,7 @@ use super::Gateway;
 use super::answer::Bill;
 use super::refusal;
 use super::stamp;
-use super::visit::{self, Ended};
+use super::visit::{self, Ended, How};
 use crate::auth::Identity;
 use crate::cache::{Entry, Key};
 use crate::policy::decide::is_hit;
@@ -57,7 +57,8 @@ impl Gateway {
         let number = PhoneNumber::from_segment(route.number?).ok()?;
         let enterprise = self.enterprise_at_hand(route.enterprise, &read.identity).ok()??;
         let copy = view.cache.get(&Key { partition: read.identity.partition, enterprise, number })?;
-        if !is_hit(&copy.facts(began), view.rules.policy(enterprise)) {
+        let facts = copy.facts(began);
+        if !is_hit(&facts, view.rules.policy(enterprise)) {
             return None;
         }
         copy.serve(Decision::Hit);
@@ -79,6 +80,7 @@ impl Gateway {
             streamed: None,
             duration: view.clock.elapsed().saturating_sub(began),
             upstream: Duration::ZERO,
+            how: How::Copy(facts),
         });
         Some(())
     }

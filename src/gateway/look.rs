@@ -10,6 +10,7 @@ use serde_json::json;
 use super::Gateway;
 use super::ask::Ask;
 use super::failure::Failure;
+use super::trail;
 use super::wait::Unmet;
 use crate::cache::{Content, Entry, Key};
 use crate::flight::{Follow, Seat};
@@ -82,10 +83,10 @@ impl Gateway {
             Seat::Lead(lead) => {
                 let follow = lead.follow();
                 let (gateway, context) = (self.clone(), context.clone());
-                self.0.tasks.spawn(async move {
+                self.0.tasks.spawn(trail::along(async move {
                     let look = gateway.look_upstream(key, &context, keep).await;
                     lead.land(Arc::new(look));
-                });
+                }));
                 follow
             }
         }
@@ -140,11 +141,12 @@ impl Gateway {
 
     /// A request that cannot cost anything.
     pub(super) async fn free(&self, path_and_query: &str, operation: Operation, context: &Context) -> Result<Answer, Failure> {
-        let began = self.0.clock.elapsed();
+        let (began, message) = (self.0.clock.elapsed(), Message::get(path_and_query));
         let outcome = match self.0.upstream.place(Errand::Free, &context.credential).await {
-            Ok(place) => self.0.upstream.send(place, &Message::get(path_and_query), context).await,
+            Ok(place) => self.0.upstream.send(place, &message, context).await,
             Err(crowded) => Outcome::NotSent(crowded),
         };
+        self.note_sent(&message, false, &outcome, began);
         let result = match &outcome {
             Outcome::Answered(_) => Billing::NotBilled,
             Outcome::NotSent(_) => Billing::NotSent,

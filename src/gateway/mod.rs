@@ -10,6 +10,7 @@ mod build;
 mod carry;
 mod charge;
 mod counted;
+mod decisions;
 mod elsewhere;
 mod enable;
 mod enterprise;
@@ -22,6 +23,7 @@ mod list;
 mod live;
 mod look;
 mod pass;
+mod past;
 mod purchase;
 mod purge;
 mod refresh;
@@ -33,6 +35,8 @@ mod snapshot;
 mod stamp;
 mod sync;
 mod tier;
+mod told;
+mod trail;
 mod unpublished;
 mod unresolved;
 mod view;
@@ -55,9 +59,11 @@ use tokio_util::task::TaskTracker;
 
 pub use build::BuildError;
 pub use counted::Counted;
+pub use decisions::Wanted;
 pub use explain::Unexplained;
 pub use inspect::Known;
 pub use live::Live;
+pub use past::Untold;
 pub use purge::{Purge, Purged};
 
 use crate::auth::{Auth, Identity, Permission};
@@ -83,6 +89,7 @@ use crate::wire::target::Target;
 use answer::{Answer, Refused};
 use ask::{Ask, Page};
 use charge::LEDGER_WAIT;
+use decisions::Decisions;
 use look::Look;
 use purchase::Landing;
 use visit::Visit;
@@ -178,6 +185,8 @@ struct Shared {
     pending: unresolved::Pending,
     ledger: Ledger,
     metrics: Metrics,
+    /// The last requests, and how they came to what they came to.
+    decisions: Decisions,
     clock: Clock,
     looks: Flights<Key, Arc<Look>>,
     /// What is asked of the copies that gateways share, and whether it brought something better.
@@ -279,7 +288,7 @@ impl Gateway {
             body::drain(body, rules.max_body_size, rules.body_timeout).await.map(|length| (length, Bytes::new()))
         };
         let answered = match &read {
-            Ok(body) => self.respond(&head, body, &mut visit).await,
+            Ok(body) => trail::on(visit.trail().cloned(), self.respond(&head, body, &mut visit)).await,
             Err(unread) => Err(refusal::unread_body(*unread)),
         };
         visit.end(&head, self.fitting(answered, &head.method), read.is_err())

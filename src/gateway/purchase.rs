@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 use tokio::time::timeout;
 
 use super::Gateway;
@@ -11,6 +11,7 @@ use super::ask::Ask;
 use super::charge::{Denied, STOPPED, Sent, Unheld};
 use super::failure::Failure;
 use super::look::{Keep, Look};
+use super::trail::{self, Step};
 use super::wait::Unmet;
 use crate::cache::{Content, Entry, Evidence};
 use crate::policy::claim::Known;
@@ -25,10 +26,14 @@ use crate::upstream::{Answer, Message, Outcome};
 /// How a purchase ended. All who waited for it share this.
 #[derive(Clone, Debug)]
 pub(super) struct Landing {
+    /// The request that made it.
+    pub(super) request_id: HeaderValue,
     /// For whom it was made.
     pub(super) caller: Arc<str>,
     /// What was to be bought.
     pub(super) operation: Billable,
+    /// What was held for it.
+    pub(super) hold: Option<HoldId>,
     /// Whether it was billed, as far as is known in the end.
     pub(super) billing: Billing,
     /// What it brought.
@@ -77,10 +82,13 @@ pub(super) const RECOVERY_WAIT: Duration = Duration::from_secs(5);
 impl Gateway {
     /// Buys one answer, as was decided on what was `known`. Nothing, if another gateway's call made that untrue: then all is decided anew.
     pub(super) async fn purchase(&self, ask: &Ask, operation: Billable, known: Known) -> Option<Landing> {
-        let (since, mut awaited) = (self.0.clock.elapsed(), Vec::new());
+        let (since, mut awaited, mut own) = (self.0.clock.elapsed(), Vec::new(), None);
         let (billing, end) = loop {
             match self.permit(std::slice::from_ref(ask), operation, &[known]).await.map(|mut holds| holds.pop()) {
-                Ok(Some(hold)) => break self.carry_out(ask, operation, hold).await,
+                Ok(Some(hold)) => {
+                    own = Some(hold.id());
+                    break self.carry_out(ask, operation, hold).await;
+                }
                 Ok(None) => break (Billing::NotSent, End::Denied(Denied::Hold(HoldRefused::Unavailable))),
                 Err(Unheld::Denied(denied)) => break (Billing::NotSent, End::Denied(denied)),
                 Err(Unheld::Busy(ending)) => {
@@ -98,7 +106,8 @@ impl Gateway {
                 }
             }
         };
-        Some(Landing { caller: ask.caller.name.clone(), operation, billing, end })
+        let request_id = ask.context.request_id.clone();
+        Some(Landing { request_id, caller: ask.caller.name.clone(), operation, hold: own, billing, end })
     }
 
     /// Sends the number's GET, once.
@@ -162,11 +171,16 @@ impl Gateway {
     async fn recover(&self, ask: &Ask, sent: &Sent) -> (Billing, End) {
         // A task of its own: what the look shows is recorded, also if nobody waits any more.
         let (gateway, key, context) = (self.clone(), ask.key, ask.context.clone());
-        let look = self.0.tasks.spawn(async move { gateway.look_upstream(key, &context, Keep::Yes).await });
-        if let Ok(Ok(Look::Found(entry))) = timeout(RECOVERY_WAIT, look).await {
+        let look = self.0.tasks.spawn(trail::along(async move { gateway.look_upstream(key, &context, Keep::Yes).await }));
+        let look = timeout(RECOVERY_WAIT, look).await;
+        if let Ok(Ok(look)) = &look {
+            trail::note(|| Step::Looked { number: key.number, saw: look.fact(), joined: false });
+        }
+        if let Ok(Ok(Look::Found(entry))) = look {
             let since_sent = self.0.clock.elapsed().saturating_sub(sent.at);
             if entry.data_age().is_some_and(|age| age <= since_sent + CLOCK_TOLERANCE) {
                 self.0.calls.recovered(ask.key, sent.hold);
+                trail::note(|| Step::Found { hold: sent.hold, why: "the data is as young as the call: it was billed" });
                 return (Billing::Billed, End::Served(entry, Decision::Recovered));
             }
         }
@@ -188,6 +202,7 @@ fn verdict(outcome: Outcome, operation: Billable, ask: &Ask) -> Verdict {
     let content = content(&answer, ask);
     let reputation = content.as_ref().and_then(|(reputation, _)| *reputation);
     let answered = Answered { status: answer.status.as_u16(), reputation, date: answer.date, elapsed: answer.elapsed };
+    trail::note(|| Step::Evidence { number: ask.key.number, answered });
     let (billing, why) = judge(operation, &answered);
     let result = match content {
         Some((_, content)) => Ok(content),

@@ -11,6 +11,7 @@ use super::answer::{Answer, Refused};
 use super::ask;
 use super::batch::{Order, Sale};
 use super::pass::path;
+use super::trail;
 use super::visit::Visit;
 use crate::auth::{Identity, Permission};
 use crate::policy::pricing::Billable;
@@ -35,7 +36,7 @@ impl Gateway {
         let order = Order { billable: Billable::Remediation, operation: route.operation, message };
         // A task of its own, which owns the holds: who leaves does not cancel it.
         let (gateway, count) = (self.clone(), asks.len());
-        let buying = self.0.tasks.spawn(async move { gateway.buy_all(&asks, &order, &[]).await });
+        let buying = self.0.tasks.spawn(trail::along(async move { gateway.buy_all(&asks, &order, &[]).await }));
         // It claims nothing that another gateway could have.
         let sale = visit.waiting_for(buying).await.ok().and_then(Result::ok).unwrap_or_else(|| Sale::lost(count));
         self.sold(sale, Billable::Remediation)

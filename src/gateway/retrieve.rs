@@ -11,6 +11,7 @@ use super::failure::Failure;
 use super::look::{self, Keep, Look};
 use super::purchase::{End, Landing};
 use super::refusal;
+use super::trail::{self, Joined, Next, Step};
 use super::visit::Visit;
 use super::wait::Unmet;
 use crate::auth::Permission;
@@ -22,6 +23,7 @@ use crate::policy::evidence::Billing;
 use crate::policy::outlook::step;
 use crate::policy::pricing::Billable;
 use crate::telemetry::metrics::Avoided;
+use crate::telnyx::PhoneNumber;
 use crate::upstream::{NotSent, Standing};
 
 /// Purchases of others that were refused while this request wanted one; then it gives up. Who has no money left and asks
@@ -53,8 +55,12 @@ impl Gateway {
     /// Answers a read of one number.
     pub(super) async fn retrieve(&self, ask: &Ask, visit: &mut Visit) -> Refused<Answer> {
         let mut course = self.course_of_all(ask, visit).await;
+        let policy = self.0.rules.policy(ask.key.enterprise);
+        trail::note(|| Step::Policy(Box::new(*policy)));
         for _ in 0..MOST_ROUNDS {
-            let (boarded, wanted) = match step(&course.facts, self.0.rules.policy(ask.key.enterprise), || self.looks_first(&course)) {
+            let action = step(&course.facts, policy, || self.looks_first(&course));
+            trail::decided(ask.key.number, &course.facts, Next::Read(action));
+            let (boarded, wanted) = match action {
                 Action::Serve(decision, source) => return Ok(self.serve(ask, &course, decision, source)),
                 Action::ServeStale => {
                     self.renew(ask);
@@ -66,6 +72,7 @@ impl Gateway {
                     course.joined = look.is_joined();
                     let look = visit.waiting_for(self.wait(look)).await;
                     course.looked(look::landed(look), self.0.clock.elapsed());
+                    course.note_look(ask.key.number);
                     continue;
                 }
                 Action::Join => {
@@ -80,6 +87,7 @@ impl Gateway {
                 Some((flight, Part::Followed)) => Some((visit.waiting_for(self.wait(flight)).await, Part::Followed)),
                 None => None,
             };
+            note_followed(landed.as_ref());
             match landed {
                 Some((Ok(Some(landing)), part)) if part == Part::Own || landing.suits(&ask.caller.name, wanted) => {
                     if let Some(answer) = self.landed(ask, &mut course, landing, part, wanted) {
@@ -144,10 +152,10 @@ impl Gateway {
             Seat::Lead(lead) => {
                 let flight = lead.follow();
                 let (gateway, ask) = (self.clone(), ask.clone());
-                self.0.tasks.spawn(async move {
+                self.0.tasks.spawn(trail::along(async move {
                     let landing = gateway.purchase(&ask, operation, known.known()).await;
                     lead.land(landing);
-                });
+                }));
                 Some((flight, Part::Own))
             }
         }
@@ -249,6 +257,12 @@ impl Gateway {
 }
 
 impl Course {
+    fn note_look(&self, number: PhoneNumber) {
+        if let Some(saw) = self.facts.probe {
+            trail::note(|| Step::Looked { number, saw, joined: self.joined });
+        }
+    }
+
     /// Why the request went forward. RFC 9211, 2.2: a fresh copy is passed over only because the request says so.
     fn forward(&self, ask: &Ask) -> Forward {
         match self.facts.copy {
@@ -268,6 +282,18 @@ impl Course {
             self.failure = Some(failure.clone());
         }
         self.look = Some(look);
+    }
+}
+
+/// What came of another request's purchase.
+fn note_followed(landed: Option<&(Result<Option<Landing>, Unmet>, Part)>) {
+    match landed {
+        Some((Ok(Some(landing)), Part::Followed)) => trail::note(|| {
+            let Landing { request_id, caller, operation, hold, billing, .. } = landing.clone();
+            Step::Joined(Box::new(Joined { request_id, caller, operation, hold, billing }))
+        }),
+        Some((Err(unmet), _)) => trail::note(|| Step::Unmet(*unmet)),
+        _ => {}
     }
 }
 

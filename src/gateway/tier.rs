@@ -11,6 +11,7 @@ use super::Gateway;
 use super::ask::Ask;
 use super::batch::Item;
 use super::retrieve::Course;
+use super::trail::{self, Step};
 use super::visit::Visit;
 use crate::auth::Mode;
 use crate::cache::{Entry, Key, Ruling, Scope, SharedChange, Tier, Told};
@@ -112,6 +113,9 @@ impl Gateway {
 
     /// The same for many numbers.
     pub(super) async fn items(&self, asks: Vec<Ask>, billable: Billable, visit: &mut Visit) -> Vec<Item> {
+        if let Some(ask) = asks.first() {
+            trail::note(|| Step::Policy(Box::new(*self.0.rules.policy(ask.key.enterprise))));
+        }
         let mut items: Vec<_> = asks.into_iter().map(|ask| self.item(ask, billable, false)).collect();
         if self.0.tier.is_none() {
             return items;

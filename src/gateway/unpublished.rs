@@ -10,10 +10,10 @@ use super::answer::{Answer, Content, Forward, Refused};
 use super::ask;
 use super::failure::{Failure, relay};
 use super::pass::path;
-use super::refusal;
 use super::single::{Single, crashed, is_whole};
 use super::visit::Visit;
 use super::write::About;
+use super::{refusal, trail};
 use crate::auth::{Identity, Permission};
 use crate::policy::decision::Decision;
 use crate::policy::evidence::Billing;
@@ -55,7 +55,8 @@ impl Gateway {
         let call = Single { caller: identity.caller.clone(), context, enterprise, number, operation, billable, price, message };
         let (gateway, identity) = (self.clone(), identity.clone());
         // A task of its own: who leaves does not keep what it changed from being forgotten.
-        let calling = self.0.tasks.spawn(async move { gateway.call_unpublished(&call, &identity, reads.then_some(&target)).await });
+        let calling =
+            self.0.tasks.spawn(trail::along(async move { gateway.call_unpublished(&call, &identity, reads.then_some(&target)).await }));
         visit.waiting_for(calling).await.unwrap_or_else(|_| Err(crashed(price)))
     }
 

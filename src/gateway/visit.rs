@@ -11,9 +11,11 @@ use jiff::Timestamp;
 
 use super::answer::{Answer, Bill, Content};
 use super::elsewhere::Ending;
+use super::trail::{Step, Trail};
 use super::wait::Unmet;
 use super::{Gateway, View, stamp};
 use crate::auth::{ANONYMOUS_PLACE, Identity};
+use crate::policy::decide::Copy;
 use crate::policy::decision::Decision;
 use crate::policy::evidence::Billing;
 use crate::telemetry::access::{self, Line};
@@ -23,7 +25,7 @@ use crate::wire::body::Body;
 use crate::wire::stream::Flow;
 
 /// A longer or stranger id of the caller's is replaced by one of ours.
-const LONGEST_REQUEST_ID: usize = 128;
+pub(super) const LONGEST_REQUEST_ID: usize = 128;
 
 /// What Nginx logs for a caller who left before the answer; no such status goes over the wire.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
@@ -47,6 +49,8 @@ pub(super) struct Visit {
     number: Option<PhoneNumber>,
     /// What passes of it, where it is streamed.
     flow: Option<Arc<Flow>>,
+    /// What it goes through, where that is remembered.
+    trail: Option<Trail>,
 }
 
 impl Visit {
@@ -66,6 +70,7 @@ impl Visit {
             enterprise: None,
             number: None,
             flow: None,
+            trail: gateway.0.decisions.trail(),
         }
     }
 
@@ -80,6 +85,10 @@ impl Visit {
     pub(super) fn about(&mut self, enterprise: EnterpriseId, number: Option<PhoneNumber>) {
         self.enterprise = Some(enterprise);
         self.number = number;
+    }
+
+    pub(super) fn trail(&self) -> Option<&Trail> {
+        self.trail.as_ref()
     }
 
     pub(super) fn request_id(&self) -> &HeaderValue {
@@ -128,6 +137,9 @@ impl Visit {
             self.gateway.0.metrics.avoided.add(cause.as_str(), self.gateway.0.rules.prices.check);
         }
         let (decision, bill) = (answer.decision, answer.bill);
+        if let (Some(trail), Content::Problem(problem)) = (&self.trail, &answer.content) {
+            trail.note(|| Step::Refused { status: problem.status.as_u16(), code: problem.code.clone(), detail: problem.detail.clone() });
+        }
         if let Content::Copy(entry, _) = &answer.content {
             entry.serve(decision);
         }
@@ -156,6 +168,7 @@ impl Visit {
             streamed: self.flow.as_ref().map(|flow| flow.bytes()),
             duration: view.clock.elapsed().saturating_sub(self.began),
             upstream: self.waited,
+            how: self.trail.as_ref().map_or(How::Forgotten, How::Trail),
         });
     }
 }
@@ -176,6 +189,18 @@ pub(super) struct Ended<'r> {
     pub(super) streamed: Option<(u64, u64)>,
     pub(super) duration: Duration,
     pub(super) upstream: Duration,
+    pub(super) how: How<'r>,
+}
+
+/// How it came to what it came to.
+#[derive(Clone, Copy)]
+pub(super) enum How<'r> {
+    /// By a copy at hand, and nothing else.
+    Copy(Copy),
+    /// Step by step.
+    Trail(&'r Trail),
+    /// Nobody wants to know.
+    Forgotten,
 }
 
 impl View {
@@ -184,6 +209,7 @@ impl View {
         let Ended { operation, decision, duration, .. } = *ended;
         let caller = &self.callers[ended.caller];
         self.metrics.requests.record(caller, operation, decision, duration, duration.saturating_sub(ended.upstream));
+        self.decisions.record(ended, caller);
         if access::is_wanted() {
             access::write(&Line {
                 at: ended.at,

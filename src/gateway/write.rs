@@ -9,8 +9,8 @@ use super::answer::{Answer, Content, Forward, Refused};
 use super::ask;
 use super::failure::{Failure, relay};
 use super::pass::{path, tells_of};
-use super::refusal;
 use super::visit::Visit;
+use super::{refusal, trail};
 use crate::auth::{Identity, Permission};
 use crate::cache::{Key, Ruling, Scope};
 use crate::policy::decision::Decision;
@@ -62,7 +62,7 @@ impl Gateway {
         let about = About { operation: route.operation, enterprise, number };
         let (gateway, identity, context) = (self.clone(), identity.clone(), self.context(identity, enterprise, visit)?);
         // A task of its own: who leaves does not keep what it changed from being forgotten.
-        let writing = self.0.tasks.spawn(async move { gateway.send_write(&message, about, &identity, &context).await });
+        let writing = self.0.tasks.spawn(trail::along(async move { gateway.send_write(&message, about, &identity, &context).await }));
         let answer = visit.waiting_for(writing).await.unwrap_or(Err(Failure::Lost(crate::upstream::Lost::Cut)));
         let answer = answer.map_err(|failure| refusal::write_failed(&failure))?;
         let empty = head.method == Method::DELETE && answer.body.is_empty() || answer.status == StatusCode::NO_CONTENT;

@@ -46,6 +46,40 @@ pub enum Action {
     Wait,
 }
 
+impl Fate {
+    /// Its word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Paid => "paid",
+            Self::Unknown => "unknown",
+            Self::Counted => "counted",
+        }
+    }
+}
+
+impl Action {
+    /// Its word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Buy { .. } => "buy",
+            Self::Recovered | Self::Repeated => "serve",
+            Self::AlreadyEnabled | Self::Wait => "refuse",
+        }
+    }
+
+    /// The rule behind it, in a sentence's part.
+    pub fn rule(self) -> &'static str {
+        match self {
+            Self::Buy { take_back: true } => "the last call was not carried out, and is taken back: it is bought",
+            Self::Buy { take_back: false } => "nobody has enabled it: it is bought",
+            Self::Recovered => "the last call, of unknown outcome, turned out to have worked",
+            Self::Repeated => "a client library sends again what was done and paid for",
+            Self::AlreadyEnabled => "nothing has to be bought",
+            Self::Wait => "the last call may still take effect",
+        }
+    }
+}
+
 /// The next action, after a look that found monitoring enabled or not. `effect`: for so long a call may take effect after it was sent.
 pub fn decide(is_enabled: bool, last: Option<Last>, is_retry: bool, effect: Duration) -> Action {
     match (is_enabled, last) {

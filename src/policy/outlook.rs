@@ -77,6 +77,14 @@ impl Event {
             Self::Denied(_) => "denied",
         }
     }
+
+    /// What a look did show: of what one may show, the data's ages are only examples.
+    pub fn shows(self) -> &'static str {
+        match self {
+            Self::Looked(Probe::Data(_)) => "data",
+            event => event.as_str(),
+        }
+    }
 }
 
 /// The rule behind an action, in a sentence's part.

@@ -23,6 +23,33 @@ pub enum Action {
     Buy,
 }
 
+impl Action {
+    /// Its word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Satisfied(_) => "done",
+            Self::Follow => "join",
+            Self::Look => "look",
+            Self::Barred(_) => "refuse",
+            Self::Buy => "buy",
+        }
+    }
+
+    /// The rule behind it, in a sentence's part.
+    pub fn rule(self) -> &'static str {
+        match self {
+            Self::Satisfied(Decision::Recovered) => "the data is newer than a call of unknown outcome, which so was carried out",
+            Self::Satisfied(Decision::Cooldown) => "what is stored is young enough, or was paid for within that time",
+            Self::Satisfied(_) => "a check would bring what is stored",
+            Self::Follow => "a billable call for the number is under way, and is waited for",
+            Self::Look => "a call may have been paid for that is not remembered so: the free list is looked at",
+            Self::Barred(Reason::OutcomeUnknown) => "a call of unknown outcome is younger than fresh.unknown_window",
+            Self::Barred(_) => "the look that would tell what became of an earlier call failed",
+            Self::Buy => "nothing that is known is young enough: a check is bought",
+        }
+    }
+}
+
 /// The next action for one number.
 pub fn decide(facts: &Facts, policy: &Policy) -> Action {
     let young = young(facts, policy);

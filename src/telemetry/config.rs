@@ -15,11 +15,13 @@ pub struct Config {
     pub format: Format,
     /// Whether phone numbers are logged whole.
     pub log_full_numbers: bool,
+    /// So many requests that took more than a copy are remembered with what was decided about them, and as many hits of each thread.
+    pub decisions: usize,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { log: Directives("info".to_owned()), format: Format::Json, log_full_numbers: false }
+        Self { log: Directives("info".to_owned()), format: Format::Json, log_full_numbers: false, decisions: 10_000 }
     }
 }
 

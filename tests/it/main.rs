@@ -11,6 +11,7 @@ mod callers;
 mod care;
 mod control;
 mod corpus;
+mod decisions;
 mod disk;
 mod docs;
 mod drain;

@@ -183,6 +183,39 @@ describe("the page", () => {
     assert.equal((await gateway.requestsUpstream()).data?.length ?? 0, 0);
   });
 
+  test("explains the last decisions, by keyboard and by click, and goes on with what is open", async () => {
+    assert.equal(await fresh(1), "billed");
+    await open();
+    await shows("#requests", "billed");
+    const { data: [made] } = await admin("requests?limit=1");
+    const rows = () => page.$$eval("#requests tbody tr", (rows) => rows.map((row) => [...row.cells].map((cell) => cell.textContent)));
+    const [[decision, , caller, operation, number, status, billed, cost, id]] = await rows();
+    assert.deepEqual([decision, caller, operation, number, status, billed, cost, id], ["billed", "dialer", "retrieve", made.number, "200", "yes", "$0.10", made.request_id]);
+    await page.focus("#requests .opens");
+    await page.keyboard.press("Enter");
+    await shows("#requests .told", "a fresh check was answered");
+    const { data: [told] } = await admin(`explain?request_id=${made.request_id}`);
+    assert.deepEqual(await page.$$eval("#requests .told ol li", (steps) => steps.map((step) => step.textContent)), told.steps.map((step) => `${step.step}: ${step.text}`));
+    await shows("#requests .told", "is settled, $0.10 posted");
+    assert.deepEqual(await barriers(), []);
+    assert.equal(await fresh(1), "cooldown");
+    await shows("#requests", "cooldown");
+    await shows("#requests .told", "a fresh check was answered");
+    assert.equal(await page.evaluate(() => document.activeElement.dataset.request), `${made.request_id} ${made.at}`, "the focus is where it was");
+    await page.click("#requests [aria-expanded=true]");
+    await page.waitForFunction(() => !document.querySelector("#requests .told"));
+    await page.click("#billed-only");
+    await page.waitForFunction(() => !document.querySelector("#requests").textContent.includes("cooldown"));
+    await page.type("#past [name=request]", made.request_id);
+    await page.click("#past button");
+    await shows("#past-explained", "budget all-month had room");
+    await page.$eval("#past [name=request]", (field) => (field.value = "nobodys"));
+    await page.click("#past button");
+    await shows("#past-explained", "no request of this id is among");
+    // The browser itself tells of the last answer, which is a 404.
+    assert.deepEqual(complaints.filter((each) => !each.includes("404")), []);
+  });
+
   test("says that the gateway is gone, and goes on when it is back", async () => {
     await open();
     await shows(budget(".spent"), "$0.00");
@@ -214,6 +247,8 @@ describe("the page", () => {
       await open({ colours, viewport });
       await shows("#tile-spent", "$0.30");
       await page.waitForSelector("#spending-chart canvas");
+      await page.click("#requests .opens");
+      await shows("#requests .told", "recovered");
       await page.screenshot({ path: `${SCREENSHOTS}${name}.png`, fullPage: true });
       assert.deepEqual(await barriers(), []);
       assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), "nothing stands out to the side");

@@ -6,6 +6,7 @@ const WEEK_HOURS = 7 * 24;
 const CHART_HEIGHT = 200;
 // The chart of decisions is at least so wide, in seconds.
 const LEAST_SPAN_S = 600;
+const REQUESTS = 50;
 
 // How decisions are put together in the chart.
 const GROUPS = [
@@ -64,7 +65,7 @@ async function ask(path, body) {
 
 /* ---- what is shown ---- */
 
-const shown = { glance: null, spending: null, decisions: null, open: [] };
+const shown = { glance: null, spending: null, decisions: null, open: [], requests: null };
 
 function showState({ ledger, kill_switch: stop, version, now }) {
   $("version").textContent = version;
@@ -149,6 +150,49 @@ function showCharges(table, rows, empty) {
     cell(row.operation), cell(subject(row.number)), cell(usd(row.price_usd), "number"), cell(usd(row.posted_usd), "number"), cell(row.why ?? STATES[row.state], "why"), cell(row.request_id))), empty);
 }
 
+// Requests whose explanation is open, by id and time, with what it says.
+const opened = new Map();
+const keyOf = (request) => `${request.request_id} ${request.at}`;
+
+function showRequests() {
+  const focused = document.activeElement?.dataset?.request;
+  const kinds = { yes: "bad", unknown: "warn" };
+  const rows = shown.requests.flatMap((request, place) => {
+    const key = keyOf(request);
+    const told = opened.get(key);
+    const id = `why-${place}`;
+    const opens = element("button", { type: "button", class: "opens", "aria-expanded": Boolean(told), "aria-controls": told && id, "data-request": key }, request.decision);
+    opens.addEventListener("click", () => toggle(request));
+    const row = element("tr", {}, element("td", {}, opens), cell(when(request.at)), cell(request.caller), cell(request.operation), cell(request.number),
+      cell(String(request.status), "number"), cell(request.billed, kinds[request.billed]), cell(usd(request.cost_usd), "number"), cell(request.request_id));
+    return told ? [row, element("tr", { id }, element("td", { class: "told", colspan: 9 }, told))] : [row];
+  });
+  fill($("requests"), rows, "no request is remembered");
+  if (focused) [...document.querySelectorAll("[data-request]")].find((each) => each.dataset.request === focused)?.focus();
+}
+
+async function toggle(request) {
+  const key = keyOf(request);
+  if (opened.delete(key)) return showRequests();
+  try {
+    const { data } = await ask(`explain?${new URLSearchParams({ request_id: request.request_id })}`);
+    opened.set(key, explanation(data.find((each) => each.at === request.at) ?? data[0]));
+  } catch (failure) {
+    opened.set(key, element("p", { class: "bad" }, failure.message));
+  }
+  showRequests();
+}
+
+/** A past request step by step, and what the ledger has of it. */
+function explanation(told) {
+  const steps = told.steps.map((step) => element("li", {}, element("strong", {}, step.step), `: ${step.text}`));
+  const charges = told.charges.map((each) => element("li", {}, `hold ${each.hold} of ${usd(each.price_usd)} is ${each.state}, ${usd(each.posted_usd)} posted${each.why ? `: ${each.why}` : ""}`));
+  const ended = `${told.decision ?? "charged"}, billed: ${told.billed}, ${usd(told.cost_usd)}`;
+  const source = told.source === "ledger" ? element("p", {}, told.why) : null;
+  return element("div", { class: "told" }, element("p", {}, element("strong", {}, ended)), source, element("ol", {}, ...steps),
+    charges.length ? element("p", {}, "In the ledger now:") : null, charges.length ? element("ul", {}, ...charges) : null);
+}
+
 /* ---- charts ---- */
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -217,6 +261,16 @@ async function glance() {
   showTiles(data);
   showBudgets(data.budgets);
   if (moved) await spending();
+  await requests();
+}
+
+async function requests() {
+  const { data } = await ask(`requests?limit=${REQUESTS}${$("billed-only").checked ? "&billed=yes" : ""}`);
+  if (JSON.stringify(data) === JSON.stringify(shown.requests)) return;
+  shown.requests = data;
+  const known = new Set(data.map(keyOf));
+  [...opened.keys()].filter((key) => !known.has(key)).forEach((key) => opened.delete(key));
+  showRequests();
 }
 
 async function spending() {
@@ -327,6 +381,13 @@ function explained(told) {
   $("explained").replaceChildren(element("ol", {}, ...steps), whole);
 }
 
+$("past").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const place = $("past-explained");
+  ask(`explain?${new URLSearchParams({ request_id: event.target.request.value })}`).then(({ data }) => place.replaceChildren(...data.map(explanation)), (failure) => place.replaceChildren(element("p", { class: "bad" }, failure.message)));
+});
+
+$("billed-only").addEventListener("change", () => guarded(requests));
 $("whole").addEventListener("change", again);
 const redraw = () => {
   for (const id of Object.keys(charts)) {

@@ -97,6 +97,8 @@ pub struct Filter {
     pub caller: Option<String>,
     /// In this state.
     pub state: Option<State>,
+    /// Caused by a request of this id, for which no index is kept: every charge is looked at.
+    pub request_id: Option<String>,
 }
 
 impl Filter {
@@ -227,11 +229,12 @@ impl Books {
                 "SELECT count(*) FROM charge
                  WHERE held_at_us >= :since AND held_at_us < :until
                    AND (:caller IS NULL OR caller = :caller)
+                   AND (:request_id IS NULL OR request_id = :request_id)
                    AND (:state IS NULL OR :state = coalesce(
                         (SELECT kind FROM entry WHERE entry.charge = charge.id ORDER BY seq DESC LIMIT 1), 'held'))",
             )?;
             let state = filter.state.map(State::as_str);
-            let parameters = named_params! { ":since": since, ":until": until, ":caller": filter.caller, ":state": state };
+            let parameters = named_params! { ":since": since, ":until": until, ":caller": filter.caller, ":request_id": filter.request_id, ":state": state };
             let found: i64 = query.query_row(parameters, |row| row.get(0))?;
             Ok(found.unsigned_abs())
         };
@@ -271,6 +274,7 @@ impl Books {
                AND +held_at_us >= :since AND +held_at_us < :until
                AND (:caller IS NULL OR caller = :caller)
                AND (:state IS NULL OR coalesce(kind, 'held') = :state)
+               AND (:request_id IS NULL OR request_id = :request_id)
              ORDER BY charge.id LIMIT :limit",
         )?;
         let mut rows = query.query(named_params! {
@@ -280,6 +284,7 @@ impl Books {
             ":until": until,
             ":caller": filter.caller,
             ":state": filter.state.map(State::as_str),
+            ":request_id": filter.request_id,
             ":limit": i64::try_from(limit).unwrap_or(i64::MAX),
         })?;
         let before = found.len();

@@ -36,13 +36,20 @@ struct Shared {
 #[derive(Debug)]
 pub struct CallerCounters {
     name: Arc<str>,
+    /// Its number among all that there were since the start.
+    number: u32,
     decided: Slots<Decided>,
 }
 
 impl CallerCounters {
     /// Whose they are.
-    pub fn name(&self) -> &str {
+    pub fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    /// What stands for the name where a name would be too much: its number among all callers since the start.
+    pub fn number(&self) -> u32 {
+        self.number
     }
 
     /// How many of its requests for this were decided so.
@@ -68,8 +75,15 @@ impl Requests {
     /// Where the requests of the caller of this name are counted. All its series stand from then on.
     pub fn caller(&self, name: &Arc<str>) -> Arc<CallerCounters> {
         let mut callers = self.0.callers.lock().unwrap_or_else(PoisonError::into_inner);
-        let counters = || Arc::new(CallerCounters { name: Arc::clone(name), decided: Slots::default() });
+        let number = u32::try_from(callers.len()).unwrap_or(u32::MAX);
+        let counters = || Arc::new(CallerCounters { name: Arc::clone(name), number, decided: Slots::default() });
         Arc::clone(callers.entry(Arc::clone(name)).or_insert_with(counters))
+    }
+
+    /// All callers' names, with what stands for them.
+    pub fn names(&self) -> HashMap<u32, Arc<str>> {
+        let callers = self.0.callers.lock().unwrap_or_else(PoisonError::into_inner);
+        callers.values().map(|caller| (caller.number, Arc::clone(&caller.name))).collect()
     }
 
     /// How many requests of all callers were decided so, for each decision in the order of [`Decision::ALL`].
@@ -104,7 +118,7 @@ impl Requests {
         for caller in callers.values() {
             for operation in Operation::ALL.iter().copied() {
                 for decision in Decision::ALL.iter().copied() {
-                    let labels = [("caller", caller.name()), ("decision", decision.as_str()), ("operation", operation.as_str())];
+                    let labels = [("caller", &**caller.name()), ("decision", decision.as_str()), ("operation", operation.as_str())];
                     let mut metric = Metric::from_label(labels.map(label).to_vec());
                     let mut counter = Counter::default();
                     counter.set_value(as_float(caller.count(operation, decision)));
