@@ -8,6 +8,6 @@ mod slots;
 mod spool;
 mod stamp;
 
-pub use config::{Config, Format};
-pub use log::{LogGuard, NoLog, init};
+pub use config::{Config, Directives, Format};
+pub use log::{LogGuard, NoLog, init, set_level};
 pub use metrics::Metrics;
