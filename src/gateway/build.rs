@@ -25,8 +25,9 @@ use crate::policy::money::Usd;
 use crate::secret::{NoSecret, Secret};
 use crate::shared::{NoRedis, Redis};
 use crate::spend::{End, Event, Ledger, Observe, OpenError, Past, Posted, THRESHOLDS};
-use crate::telemetry::Metrics;
 use crate::telemetry::metrics::Labels;
+use crate::telemetry::traces::NoTraces;
+use crate::telemetry::{Metrics, Traces};
 use crate::telnyx::EnterpriseId;
 use crate::upstream::{Client, Standing};
 use crate::wire::room::Room;
@@ -46,6 +47,9 @@ pub enum BuildError {
     /// Nobody knows where the shared Redis is.
     #[error("{0}")]
     Shared(#[from] NoRedis),
+    /// Spans cannot be exported.
+    #[error("{0}")]
+    Traces(#[from] NoTraces),
     /// The machine's certificates cannot be read.
     #[error("the machine's CA certificates cannot be read: {0}")]
     Certificates(std::io::Error),
@@ -93,6 +97,7 @@ impl Gateway {
             pending,
             ledger,
             upstream: Client::new(&config.upstream, clock).map_err(BuildError::Certificates)?,
+            traces: Traces::new(&config.telemetry, &metrics.spans)?,
             metrics,
             clock: clock.clone(),
             rules: rules(config, clock, keys, policies, effect),

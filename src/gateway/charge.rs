@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use super::Gateway;
 use super::ask::Ask;
 use super::elsewhere::Ending;
+use super::spans::{self, Got};
 use super::unresolved::Call;
 use crate::cache::{self, Calls, Key};
 use crate::limit::{Limited, Limiter, Shortage};
@@ -123,8 +124,11 @@ impl Gateway {
         let shared: Vec<_> = self.0.limits.for_ledger(caller).collect();
         let rates = shared.iter().map(|limit| Taken { name: limit.name.to_owned(), rate: limit.rate, calls }).collect();
         let ending = self.0.ends.listen();
+        let (asked, wanted) = (self.begin_span(context), charges.len());
         let held = timeout(LEDGER_WAIT, self.0.ledger.take(spend::Order { charges, claims, rates })).await;
-        held.unwrap_or(Err(NotHeld::Refused(HoldRefused::Unavailable))).map_err(|why| match why {
+        let held = held.unwrap_or(Err(NotHeld::Refused(HoldRefused::Unavailable)));
+        self.end_order(asked, context, wanted, &held);
+        held.map_err(|why| match why {
             NotHeld::Refused(refused) => Unheld::Denied(Denied::Hold(refused)),
             NotHeld::Busy(holds) => Unheld::Busy(ending.of(holds)),
             NotHeld::Later(told) => Unheld::Later(told),
@@ -177,12 +181,14 @@ impl Gateway {
     }
 
     /// Sends a billable message, once.
-    pub(super) async fn send(&self, turn: Turn, message: &Message, context: &Context) -> Outcome {
-        match turn {
+    pub(super) async fn send(&self, turn: Turn, message: &Message, call: &mut spans::Call) -> Outcome {
+        let outcome = match turn {
             Ok(_) if self.0.tasks.is_closed() => Outcome::NotSent(NotSent::Stopping),
-            Ok(place) => self.0.upstream.send(place, message, context).await,
+            Ok(place) => self.0.upstream.send(place, message, &call.context).await,
             Err(crowded) => Outcome::NotSent(crowded),
-        }
+        };
+        call.got(Got::from(&outcome));
+        outcome
     }
 
     /// Ends the holds, all at once.

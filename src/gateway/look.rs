@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{Method, StatusCode};
 use serde_json::json;
 
 use super::Gateway;
 use super::ask::Ask;
 use super::failure::Failure;
+use super::spans::Got;
 use super::wait::Unmet;
 use crate::cache::{Content, Entry, Key};
 use crate::flight::{Follow, Seat};
@@ -140,25 +141,21 @@ impl Gateway {
 
     /// A request that cannot cost anything.
     pub(super) async fn free(&self, path_and_query: &str, operation: Operation, context: &Context) -> Result<Answer, Failure> {
-        let began = self.0.clock.elapsed();
+        let mut call = self.begin_call(operation, Method::GET, context);
         let outcome = match self.0.upstream.place(Errand::Free, &context.credential).await {
-            Ok(place) => self.0.upstream.send(place, &Message::get(path_and_query), context).await,
+            Ok(place) => self.0.upstream.send(place, &Message::get(path_and_query), &call.context).await,
             Err(crowded) => Outcome::NotSent(crowded),
         };
+        call.got(Got::from(&outcome));
         let result = match &outcome {
             Outcome::Answered(_) => Billing::NotBilled,
             Outcome::NotSent(_) => Billing::NotSent,
             Outcome::Unknown(_) => Billing::Unknown,
         };
-        self.count_upstream(operation, result, self.0.clock.elapsed().saturating_sub(began));
+        self.end_call(call, result);
         // RFC 9111, 3.3: nothing partial is asked for, so a part is no answer.
         let answer = Failure::or_success(outcome, &context.credential)?;
         if answer.status == StatusCode::PARTIAL_CONTENT { Err(Failure::Invalid) } else { Ok(answer) }
-    }
-
-    pub(super) fn count_upstream(&self, operation: Operation, result: Billing, took: Duration) {
-        self.0.metrics.upstream_requests.with_label_values(&[operation.as_str(), result.as_str()]).inc();
-        self.0.metrics.upstream_duration.with_label_values(&[operation.as_str()]).observe(took.as_secs_f64());
     }
 }
 

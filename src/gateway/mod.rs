@@ -29,6 +29,7 @@ mod remediate;
 mod retrieve;
 mod single;
 mod snapshot;
+mod spans;
 mod stamp;
 mod sync;
 mod tier;
@@ -68,8 +69,8 @@ use crate::server::{Abort, Service};
 use crate::shared::Redis;
 use crate::spend::books::{Books, BooksError};
 use crate::spend::{BudgetStatus, KillSwitch, Ledger, Override, OverrideRefused, Unavailable};
-use crate::telemetry::Metrics;
 use crate::telemetry::metrics::CallerCounters;
+use crate::telemetry::{Metrics, Traces};
 use crate::telnyx::{EnterpriseId, Operation, PhoneNumber, route};
 use crate::upstream::Client;
 use crate::wire::authority;
@@ -157,6 +158,8 @@ struct Shared {
     ledger: Ledger,
     upstream: Client,
     metrics: Metrics,
+    /// Where spans go.
+    traces: Traces,
     /// Where each caller's requests are counted, by its place.
     callers: Vec<Arc<CallerCounters>>,
     clock: Clock,
@@ -235,6 +238,11 @@ impl Gateway {
     /// The ledger's books, by a connection of their own.
     pub fn books(&self) -> Result<Books, BooksError> {
         self.0.ledger.books()
+    }
+
+    /// Exports spans until `stop`, which is when nothing is left that could make any.
+    pub async fn export_traces(&self, stop: impl Future<Output = ()>) {
+        self.0.traces.export(stop).await;
     }
 
     /// Waits until every look and every purchase under way has ended, and closes the ledger behind them.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 use tokio::time::timeout;
 
 use super::Gateway;
@@ -11,6 +11,7 @@ use super::ask::Ask;
 use super::charge::{Denied, STOPPED, Sent, Unheld};
 use super::failure::Failure;
 use super::look::{Keep, Look};
+use super::spans;
 use super::wait::Unmet;
 use crate::cache::{Content, Entry, Evidence};
 use crate::policy::claim::Known;
@@ -21,12 +22,15 @@ use crate::policy::pricing::Billable;
 use crate::spend::{Hold, HoldId, HoldRefused};
 use crate::telnyx::{Operation, record};
 use crate::upstream::{Answer, Message, Outcome};
+use crate::wire::trace::SpanContext;
 
 /// How a purchase ended. All who waited for it share this.
 #[derive(Clone, Debug)]
 pub(super) struct Landing {
     /// For whom it was made.
     pub(super) caller: Arc<str>,
+    /// The request's span that it was made for.
+    pub(super) span: Option<SpanContext>,
     /// What was to be bought.
     pub(super) operation: Billable,
     /// Whether it was billed, as far as is known in the end.
@@ -98,7 +102,7 @@ impl Gateway {
                 }
             }
         };
-        Some(Landing { caller: ask.caller.name.clone(), operation, billing, end })
+        Some(Landing { caller: ask.caller.name.clone(), span: spans::of(&ask.context), operation, billing, end })
     }
 
     /// Sends the number's GET, once.
@@ -113,9 +117,10 @@ impl Gateway {
             }
         };
         let sent = self.mark(ask.key, &hold, self.0.clock.elapsed());
-        let outcome = self.send(turn, &get, &ask.context).await;
+        let mut call = self.begin_call(Operation::Retrieve, Method::GET, &ask.context);
+        let outcome = self.send(turn, &get, &mut call).await;
         let verdict = verdict(outcome, operation, ask);
-        self.count_upstream(Operation::Retrieve, verdict.billing, self.0.clock.elapsed().saturating_sub(sent.at));
+        self.end_call(call, verdict.billing);
         let result = match verdict.result {
             Ok(content) => Ok(self.keep_answer(ask, operation, verdict.billing, content, (sent.at, hold.id())).await),
             Err(failure) => Err(failure),

@@ -80,6 +80,9 @@ impl Gateway {
                 Some((flight, Part::Followed)) => Some((visit.waiting_for(self.wait(flight)).await, Part::Followed)),
                 None => None,
             };
+            if let Some((Ok(Some(landing)), Part::Followed)) = &landed {
+                visit.joined(landing.span);
+            }
             match landed {
                 Some((Ok(Some(landing)), part)) if part == Part::Own || landing.suits(&ask.caller.name, wanted) => {
                     if let Some(answer) = self.landed(ask, &mut course, landing, part, wanted) {

@@ -9,7 +9,7 @@ use http::request::Parts;
 use http::{HeaderMap, Method, Response};
 use jiff::Timestamp;
 
-use super::answer::{Answer, Bill, Content};
+use super::answer::{Answer, Bill, Content, Forward};
 use super::elsewhere::Ending;
 use super::wait::Unmet;
 use super::{Gateway, Shared, stamp};
@@ -17,10 +17,12 @@ use crate::auth::{ANONYMOUS_PLACE, Identity};
 use crate::policy::decision::Decision;
 use crate::policy::evidence::Billing;
 use crate::telemetry::access::{self, Line};
+use crate::telemetry::traces::Trail;
 use crate::telnyx::{EnterpriseId, Operation, PhoneNumber};
-use crate::upstream::{REQUEST_ID, TRACEPARENT};
+use crate::upstream::REQUEST_ID;
 use crate::wire::body::Body;
 use crate::wire::stream::Flow;
+use crate::wire::trace::{SpanContext, Trace};
 
 /// A longer or stranger id of the caller's is replaced by one of ours.
 const LONGEST_REQUEST_ID: usize = 128;
@@ -39,7 +41,10 @@ pub(super) struct Visit {
     /// Since when it waits for what other gateways do.
     waits_since: Option<Duration>,
     request_id: HeaderValue,
-    traceparent: Option<HeaderValue>,
+    /// Its place in a trace.
+    trail: Option<Trail>,
+    /// Others' requests that did what this one wanted.
+    joined: Vec<SpanContext>,
     /// Where the caller's counters are.
     caller: usize,
     operation: Operation,
@@ -60,7 +65,8 @@ impl Visit {
             waited: Duration::ZERO,
             waits_since: None,
             request_id: their_id(&head.headers).unwrap_or_else(ours),
-            traceparent: head.headers.get(TRACEPARENT).filter(|context| is_trace_context(context)).cloned(),
+            trail: gateway.0.traces.enter(Trace::of(&head.headers).as_ref()),
+            joined: Vec::new(),
             caller: ANONYMOUS_PLACE,
             operation: Operation::Unknown,
             enterprise: None,
@@ -86,8 +92,14 @@ impl Visit {
         &self.request_id
     }
 
-    pub(super) fn traceparent(&self) -> Option<&HeaderValue> {
-        self.traceparent.as_ref()
+    /// What goes on with what is sent for it.
+    pub(super) fn trace(&self) -> Option<&Trace> {
+        self.trail.as_ref().map(|trail| &trail.trace)
+    }
+
+    /// Another's request did what this one wanted.
+    pub(super) fn joined(&mut self, other: Option<SpanContext>) {
+        self.joined.extend(other);
     }
 
     /// Waits for something upstream, and leaves that wait out of the gateway's own share.
@@ -119,7 +131,7 @@ impl Visit {
     /// Counts and logs a request whose answer has been streamed. What it took besides its head was not the gateway's doing.
     pub(super) fn ended(mut self, decision: Decision, bill: Bill, status: u16) {
         self.waited = self.gateway.0.clock.elapsed().saturating_sub(self.began);
-        self.record(decision, bill, status);
+        self.record(decision, bill, Some(Forward::Bypass.as_str()), status);
     }
 
     /// Makes the answer's bytes, counts and logs. `close`: the connection is out of step and must end.
@@ -127,7 +139,7 @@ impl Visit {
         if let Some(cause) = answer.avoided {
             self.gateway.0.metrics.avoided.add(cause.as_str(), self.gateway.0.rules.prices.check);
         }
-        let (decision, bill) = (answer.decision, answer.bill);
+        let (decision, bill, cache_status) = (answer.decision, answer.bill, answer.cache_word());
         if let Content::Copy(entry, _) = &answer.content {
             entry.serve(decision);
         }
@@ -135,11 +147,11 @@ impl Visit {
         if close {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        self.record(decision, bill, response.status().as_u16());
+        self.record(decision, bill, cache_status, response.status().as_u16());
         response
     }
 
-    fn record(&mut self, decision: Decision, bill: Bill, status: u16) {
+    fn record(&mut self, decision: Decision, bill: Bill, cache_status: Option<&'static str>, status: u16) {
         self.ended = true;
         let shared = &*self.gateway.0;
         shared.record(&Ended {
@@ -153,6 +165,9 @@ impl Visit {
             status,
             decision,
             bill,
+            cache_status,
+            trail: self.trail.as_ref(),
+            links: &self.joined,
             streamed: self.flow.as_ref().map(|flow| flow.bytes()),
             duration: shared.clock.elapsed().saturating_sub(self.began),
             upstream: self.waited,
@@ -173,13 +188,16 @@ pub(super) struct Ended<'r> {
     pub(super) status: u16,
     pub(super) decision: Decision,
     pub(super) bill: Bill,
+    pub(super) cache_status: Option<&'static str>,
+    pub(super) trail: Option<&'r Trail>,
+    pub(super) links: &'r [SpanContext],
     pub(super) streamed: Option<(u64, u64)>,
     pub(super) duration: Duration,
     pub(super) upstream: Duration,
 }
 
 impl Shared {
-    /// Counts a request, and writes the one line that it leaves in the log.
+    /// Counts a request, writes the one line that it leaves in the log, and makes its span.
     pub(super) fn record(&self, ended: &Ended<'_>) {
         let Ended { operation, decision, duration, .. } = *ended;
         let caller = &self.callers[ended.caller];
@@ -188,6 +206,7 @@ impl Shared {
             access::write(&Line {
                 at: ended.at,
                 request_id: ended.request_id,
+                trace_id: ended.trail.map(|trail| trail.trace.context.trace),
                 caller: caller.name(),
                 method: ended.method.as_str(),
                 operation,
@@ -198,11 +217,13 @@ impl Shared {
                 decision,
                 billed: ended.bill.billing,
                 cost: ended.bill.cost,
+                cache_status: ended.cache_status,
                 streamed: ended.streamed,
                 duration,
                 upstream: ended.upstream,
             });
         }
+        self.trace(ended);
     }
 }
 
@@ -223,7 +244,7 @@ impl Drop for Visit {
         if !self.ended {
             // A purchase of its own may be under way; the ledger will tell.
             let bill = Bill { billing: Billing::Unknown, ..Bill::NOTHING };
-            self.record(Decision::Abandoned, bill, CLIENT_CLOSED_REQUEST);
+            self.record(Decision::Abandoned, bill, None, CLIENT_CLOSED_REQUEST);
         }
     }
 }
@@ -235,17 +256,4 @@ pub(super) fn their_id(headers: &HeaderMap) -> Option<HeaderValue> {
 
 fn is_plain(id: &HeaderValue) -> bool {
     (1..=LONGEST_REQUEST_ID).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
-}
-
-/// The shape of W3C's trace context, version 00. Anything else would be a client's own bytes in a request of ours.
-fn is_trace_context(context: &HeaderValue) -> bool {
-    let mut parts = context.as_bytes().split(|byte| *byte == b'-');
-    let shaped = [2, 32, 16, 2]
-        .iter()
-        .all(|length| parts.next().is_some_and(|part| part.len() == *length && part.iter().copied().all(is_lower_hex)));
-    shaped && parts.next().is_none()
-}
-
-fn is_lower_hex(byte: u8) -> bool {
-    matches!(byte, b'0'..=b'9' | b'a'..=b'f')
 }

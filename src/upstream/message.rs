@@ -31,6 +31,11 @@ impl Message {
         Self { method, path_and_query: path_and_query.into(), body: json.into(), accept: HeaderValue::from_static("application/json") }
     }
 
+    /// What is to be done.
+    pub fn method(&self) -> &Method {
+        &self.method
+    }
+
     /// Whether it deletes something.
     pub fn is_delete(&self) -> bool {
         self.method == Method::DELETE

@@ -43,6 +43,7 @@ mod tenants;
 mod tidy;
 mod tier;
 mod tls;
+mod traces;
 mod unpublished;
 mod warm;
 mod wire;

@@ -14,7 +14,7 @@ const TOKEN: &str = "admin-token-secret";
 const STRANGER: &str = "Bearer-of-a-stranger";
 
 /// Every metric, by its kind: `docs` and dashboards rely on these names.
-const METRICS: [(&str, &str); 29] = [
+const METRICS: [(&str, &str); 30] = [
     ("requests_total", "counter"),
     ("request_duration_seconds", "histogram"),
     ("overhead_seconds", "histogram"),
@@ -38,6 +38,7 @@ const METRICS: [(&str, &str); 29] = [
     ("reconciliation_timestamp_seconds", "gauge"),
     ("reconciliation_drift_usd", "gauge"),
     ("reconciliation_drifts", "gauge"),
+    ("spans_total", "counter"),
     ("upstream_breaker_state", "gauge"),
     ("upstream_paused_seconds", "gauge"),
     ("kill_switch", "gauge"),
