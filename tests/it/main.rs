@@ -35,6 +35,7 @@ mod refresh;
 mod remediation;
 mod replays;
 mod routes;
+mod secrets;
 mod shared;
 mod slow;
 mod sync;
