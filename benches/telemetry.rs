@@ -54,6 +54,7 @@ fn line(c: &mut Criterion) {
     let line = Line {
         at: clock.now(),
         request_id: "01a1fd9c4edc72d9aa1e25bef3a12238",
+        trace_id: None,
         caller: "dialer",
         method: "GET",
         operation: Operation::Retrieve,
@@ -64,6 +65,7 @@ fn line(c: &mut Criterion) {
         decision: Decision::Hit,
         billed: Billing::NotBilled,
         cost: Usd::ZERO,
+        cache_status: Some("hit"),
         streamed: None,
         duration: TOOK,
         upstream: Duration::ZERO,

@@ -112,6 +112,10 @@ impl App {
         let snapshots = tokio::spawn(async move { gateway.keep_snapshots(stop_keeping).await });
         let (gateway, stop_following) = stopping();
         let following = tokio::spawn(async move { gateway.follow_others(stop_following).await });
+        // After all others, who may make spans to their end.
+        let nothing_left = CancellationToken::new();
+        let (gateway, stop_exporting) = (self.live.gateway(), nothing_left.clone().cancelled_owned());
+        let traces = tokio::spawn(async move { gateway.export_traces(stop_exporting).await });
         stop.await;
         tracing::info!("draining: no new connections, requests under way finish");
         self.draining.cancel();
@@ -131,6 +135,10 @@ impl App {
         let gateway = self.live.gateway();
         gateway.close().await;
         gateway.write_snapshot().await;
+        nothing_left.cancel();
+        if let Err(error) = traces.await {
+            tracing::error!(%error, "exporting traces failed");
+        }
         stopped.cancel();
         if let Err(error) = admin.await {
             tracing::error!(%error, "the admin listener failed");

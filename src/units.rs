@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use jiff::fmt::friendly::{Designator, Spacing, SpanPrinter};
-use serde::Serialize;
-use serde::de::{self, Deserialize, Deserializer, IntoDeserializer};
+use serde::de::{self, Deserializer, IntoDeserializer};
+use serde::{Deserialize, Serialize};
 
 /// A length of time: `"250ms"`, `"90s"`, `"1h30m"`, `"7d"` (a day is 24 hours).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -196,6 +196,31 @@ as_text! {
     Span: "a length of time in quotes, such as \"90s\"",
     ByteSize: "a number of bytes in quotes, such as \"256MiB\"",
     Rate: "a rate in quotes, such as \"10/s\""
+}
+
+/// A number from 0 to 1.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Number")]
+pub struct Fraction(pub f64);
+
+/// A number, or the text of one: a value from the environment is a text unless it is whole.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected a number from 0.0 to 1.0")]
+enum Number {
+    Value(f64),
+    Text(String),
+}
+
+impl TryFrom<Number> for Fraction {
+    type Error = &'static str;
+
+    fn try_from(number: Number) -> Result<Self, Self::Error> {
+        let value = match number {
+            Number::Value(value) => Some(value),
+            Number::Text(text) => text.parse().ok(),
+        };
+        value.filter(|value| (0.0..=1.0).contains(value)).map(Self).ok_or("expected a number from 0.0 to 1.0")
+    }
 }
 
 /// One value, or a list of them.

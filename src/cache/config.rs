@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Key;
-use crate::units::{ByteSize, Span, spread};
+use crate::units::{ByteSize, Fraction, Span, spread};
 
 /// `[cache]`: how much is kept, and for how long.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -73,31 +73,6 @@ impl Default for Config {
             snapshot: None,
             snapshot_interval: Span(Duration::from_mins(5)),
         }
-    }
-}
-
-/// A number from 0 to 1.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "Number")]
-pub struct Fraction(f64);
-
-/// A number, or the text of one: a value from the environment is a text unless it is whole.
-#[derive(Deserialize)]
-#[serde(untagged, expecting = "expected a number from 0.0 to 1.0")]
-enum Number {
-    Value(f64),
-    Text(String),
-}
-
-impl TryFrom<Number> for Fraction {
-    type Error = &'static str;
-
-    fn try_from(number: Number) -> Result<Self, Self::Error> {
-        let value = match number {
-            Number::Value(value) => Some(value),
-            Number::Text(text) => text.parse().ok(),
-        };
-        value.filter(|value| (0.0..=1.0).contains(value)).map(Self).ok_or("expected a number from 0.0 to 1.0")
     }
 }
 

@@ -63,7 +63,9 @@ impl Config {
         self.check_callers(&mut findings);
         self.check_routes(&mut findings);
         self.check_budgets(&mut findings);
-        findings.0.extend(self.shared.faults().into_iter().map(|(key, why)| Unsafe { key: key.to_owned(), why }));
+        findings
+            .0
+            .extend(self.shared.faults().into_iter().chain(self.telemetry.faults()).map(|(key, why)| Unsafe { key: key.to_owned(), why }));
         findings.0
     }
 
@@ -72,9 +74,16 @@ impl Config {
         let mut warnings = Vec::new();
         let enterprise_keys = self.enterprise.iter().filter_map(|enterprise| enterprise.api_key.as_ref());
         let redis = self.shared.redis_url.as_ref().filter(|url| url.read().is_ok_and(|url| url.expose().contains('@')));
-        let secrets = [Some(&self.upstream.api_key), self.admin.token.as_ref(), redis].into_iter().flatten().chain(enterprise_keys);
+        let secrets = [Some(&self.upstream.api_key), self.admin.token.as_ref(), redis]
+            .into_iter()
+            .flatten()
+            .chain(enterprise_keys)
+            .chain(self.telemetry.otlp_headers.values());
         if secrets.into_iter().any(crate::secret::Secret::is_plain) {
             warnings.push("a secret stands in the configuration itself: { env = \"NAME\" } or { file = \"PATH\" } keeps it out".to_owned());
+        }
+        if self.telemetry.otlp_endpoint.is_none() && !self.telemetry.otlp_headers.is_empty() {
+            warnings.push("telemetry.otlp_headers does nothing without telemetry.otlp_endpoint".to_owned());
         }
         if self.server.tls.is_none() && self.auth.mode != Mode::Open && self.server.listen.as_slice().iter().any(is_exposed) {
             let why = "server.listen is beyond loopback without server.tls, so callers' keys can be read on the way unless something before it speaks TLS";
@@ -324,6 +333,11 @@ mod tests {
             (format!("{keys}[[route]]\nmethods = [\"GET\"]\npath = \"/a\"\ncallers = []\n"), "route.callers"),
             (format!("{keys}[[route]]\nmethods = [\"GET\", \"GET\"]\npath = \"/a\"\n"), "route"),
             (format!("{keys}[[route]]\nmethods = [\"GET\"]\npath = \"/a\"\n[[route]]\nmethods = [\"GET\"]\npath = \"/v2/a\"\n"), "route"),
+            (
+                format!("{keys}[telemetry]\notlp_endpoint = \"http://10.0.0.1:4318\"\notlp_headers = {{ authorization = \"x\" }}\n"),
+                "telemetry.otlp_endpoint",
+            ),
+            (format!("{keys}[telemetry]\notlp_headers = {{ \"a b\" = \"x\" }}\n"), "telemetry.otlp_headers"),
             (format!("{keys}[ledger]\nretention = \"31d\"\n"), "ledger.retention"),
             (format!("{keys}[cache]\nnull_ttl = \"60d\"\n[ledger]\nretention = \"40d\"\n"), "ledger.retention"),
             (format!("{keys}[[budget]]\nname = \"x\"\nlimit = \"1.00\"\nwindow = \"day\"\ncaller = \"nobody\"\n"), "budget.caller"),

@@ -191,6 +191,20 @@ impl Answer {
         }
     }
 
+    /// What `Cache-Status` says in one word: `hit`, or why the request was forwarded.
+    pub(super) fn cache_word(&self) -> Option<&'static str> {
+        match &self.content {
+            Content::Copy(_, Origin::Cache) | Content::Page(..) => Some("hit"),
+            Content::Copy(_, Origin::Fetched(why) | Origin::Passing(why) | Origin::Collapsed(why)) | Content::Passed(_, why) => {
+                Some(why.as_str())
+            }
+            Content::FetchedPage { .. } | Content::Relay(_) => Some(Forward::Miss.as_str()),
+            Content::Streamed(_) => Some(Forward::Bypass.as_str()),
+            Content::Results { forwarded: true, .. } => Some(Forward::Method.as_str()),
+            Content::Results { forwarded: false, .. } | Content::Problem(_) => None,
+        }
+    }
+
     /// RFC 9211: either `hit`, or why the request was forwarded; neither, where it was refused before that.
     fn cache_status(&self, now: Duration) -> String {
         let detail = format!("detail={}", self.decision.as_str());
@@ -243,7 +257,7 @@ impl Gateway {
 }
 
 impl Forward {
-    fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Miss => "miss",
             Self::Stale => "stale",

@@ -217,9 +217,10 @@ impl Gateway {
         } else {
             Vec::new()
         };
-        let outcome = self.send(turn, &order.message, context).await;
+        let mut call = self.begin_call(order.operation, order.message.method().clone(), context);
+        let outcome = self.send(turn, &order.message, &mut call).await;
         let sale = Sale::of(outcome, order.billable, asks);
-        self.count_upstream(order.operation, sale.billing(), self.0.clock.elapsed().saturating_sub(at));
+        self.end_call(call, sale.billing());
         self.learn(asks, order.billable, &sale);
         let ends = holds.into_iter().zip(&sale.verdicts).map(|(hold, verdict)| (hold, verdict.billing, verdict.why));
         self.settle_all(ends).await;

@@ -22,8 +22,9 @@ use crate::policy::money::Usd;
 use crate::secret::NoSecret;
 use crate::shared::{NoRedis, Redis};
 use crate::spend::{End, Event, Ledger, Observe, OpenError, Past, Posted, THRESHOLDS};
-use crate::telemetry::Metrics;
 use crate::telemetry::metrics::Labels;
+use crate::telemetry::traces::NoTraces;
+use crate::telemetry::{Metrics, Traces};
 use crate::upstream::Standing;
 use crate::wire::room::Room;
 
@@ -42,6 +43,9 @@ pub enum BuildError {
     /// Nobody knows where the shared Redis is.
     #[error("{0}")]
     Shared(#[from] NoRedis),
+    /// Spans cannot be exported.
+    #[error("{0}")]
+    Traces(#[from] NoTraces),
     /// The machine's certificates cannot be read.
     #[error("the machine's CA certificates cannot be read: {0}")]
     Certificates(std::io::Error),
@@ -83,6 +87,7 @@ impl Shared {
             calls,
             pending,
             ledger,
+            traces: Traces::new(&config.telemetry, &metrics.spans)?,
             metrics,
             decisions: Decisions::new(config.telemetry.decisions),
             clock: clock.clone(),

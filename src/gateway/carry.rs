@@ -15,6 +15,7 @@ use super::Gateway;
 use super::answer::{Answer, Bill, Content, Refused};
 use super::failure::Failure;
 use super::refusal;
+use super::trail::Reply;
 use super::visit::Visit;
 use crate::auth::Identity;
 use crate::policy::decision::Decision;
@@ -100,13 +101,15 @@ impl Gateway {
             takes_trailers: fields::takes_trailers(&head.headers),
             body,
         };
-        let began = self.0.clock.elapsed();
-        let answered = visit.waiting_for(self.stream(passage, &context, flow)).await;
-        let result = match &answered {
-            Err(NoStream::NotSent(_)) => Billing::NotSent,
-            Ok(_) | Err(NoStream::Lost(_)) => Billing::Unknown,
+        let mut call = self.begin_call(Operation::Route, head.method.clone(), &context);
+        let answered = visit.waiting_for(self.stream(passage, &call.context, flow)).await;
+        let (reply, result) = match &answered {
+            Ok(stream) => (Reply::Answered(stream.response.status().as_u16()), Billing::Unknown),
+            Err(NoStream::NotSent(why)) => (Reply::NotSent(*why), Billing::NotSent),
+            Err(NoStream::Lost(why)) => (Reply::Lost(*why), Billing::Unknown),
         };
-        self.count_upstream(Operation::Route, result, self.0.clock.elapsed().saturating_sub(began));
+        call.got(reply);
+        self.end_call(call, result);
         let stream = answered.map_err(|lost| match lost {
             NoStream::NotSent(why) => refusal::failed(&Failure::NotSent(why)),
             NoStream::Lost(why) => refusal::write_failed(&Failure::Lost(why)),

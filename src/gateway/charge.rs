@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use super::Gateway;
 use super::ask::Ask;
 use super::elsewhere::Ending;
+use super::spans;
 use super::trail::{self, Asked, Step};
 use super::unresolved::Call;
 use crate::cache::{self, Calls, Key};
@@ -151,8 +152,11 @@ impl Gateway {
         let shared: Vec<_> = self.0.limits.for_ledger(caller).collect();
         let rates = shared.iter().map(|limit| Taken { name: limit.name.to_owned(), rate: limit.rate, calls }).collect();
         let ending = self.0.ends.listen();
+        let (asked, wanted) = (self.begin_span(context), charges.len());
         let held = timeout(LEDGER_WAIT, self.0.ledger.take(spend::Order { charges, claims, rates })).await;
-        held.unwrap_or(Err(NotHeld::Refused(HoldRefused::Unavailable))).map_err(|why| match why {
+        let held = held.unwrap_or(Err(NotHeld::Refused(HoldRefused::Unavailable)));
+        self.end_order(asked, context, wanted, &held);
+        held.map_err(|why| match why {
             NotHeld::Refused(refused) => Unheld::Denied(Denied::Hold(refused)),
             NotHeld::Busy(holds) => Unheld::Busy(ending.of(holds)),
             NotHeld::Later(told) => Unheld::Later(told),
@@ -205,21 +209,14 @@ impl Gateway {
     }
 
     /// Sends a billable message, once.
-    pub(super) async fn send(&self, turn: Turn, message: &Message, context: &Context) -> Outcome {
-        let began = self.0.clock.elapsed();
+    pub(super) async fn send(&self, turn: Turn, message: &Message, call: &mut spans::Call) -> Outcome {
         let outcome = match turn {
             Ok(_) if self.0.tasks.is_closed() => Outcome::NotSent(NotSent::Stopping),
-            Ok(place) => self.0.upstream.send(place, message, context).await,
+            Ok(place) => self.0.upstream.send(place, message, &call.context).await,
             Err(crowded) => Outcome::NotSent(crowded),
         };
-        self.note_sent(message, true, &outcome, began);
+        self.note_sent(call, &outcome);
         outcome
-    }
-
-    /// Notes what came of a message that was to be sent at `began`.
-    pub(super) fn note_sent(&self, message: &Message, is_billable: bool, outcome: &Outcome, began: Duration) {
-        let took = || self.0.clock.elapsed().saturating_sub(began);
-        trail::note(|| Step::Sent { method: message.method().clone(), is_billable, reply: outcome.into(), took: took() });
     }
 
     /// Ends the holds, all at once.

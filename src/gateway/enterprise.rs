@@ -14,6 +14,7 @@ use crate::policy::entitlement::{Enterprises, Partition};
 use crate::telnyx::{EnterpriseId, Operation, PhoneNumber, Route, record};
 use crate::upstream::{Context, Credential};
 use crate::wire::directives::Directives;
+use crate::wire::trace::Trace;
 
 /// The only enterprise of an account, once it was learnt. It is not asked for again: an outage must not take simplified paths
 /// away, and an account that gets a second enterprise would else change under its callers what they read.
@@ -101,7 +102,7 @@ impl Gateway {
 
     /// What goes upstream with a request about `enterprise`, whose account may have a key of its own.
     pub(super) fn context(&self, identity: &Identity, enterprise: Option<EnterpriseId>, visit: &Visit) -> Refused<Context> {
-        self.context_for(identity, enterprise, visit.request_id().clone(), visit.traceparent().cloned())
+        self.context_for(identity, enterprise, visit.request_id().clone(), visit.trace().cloned())
     }
 
     /// The same for a request of this id.
@@ -110,12 +111,12 @@ impl Gateway {
         identity: &Identity,
         enterprise: Option<EnterpriseId>,
         request_id: HeaderValue,
-        traceparent: Option<HeaderValue>,
+        trace: Option<Trace>,
     ) -> Refused<Context> {
         let keys = &self.0.rules.keys;
         let own = || enterprise.and_then(|enterprise| keys.by_enterprise.get(&enterprise)).or(keys.default.as_ref()).cloned();
         let credential = identity.forwarded.clone().map(Credential::Forwarded).or_else(|| own().map(Credential::Own));
         let credential = credential.ok_or_else(|| refusal::failed(&Failure::RejectedCredentials))?;
-        Ok(Context { credential, request_id, traceparent })
+        Ok(Context { credential, request_id, trace })
     }
 }

@@ -22,6 +22,7 @@ use crate::telnyx::{Operation, PhoneNumber, route};
 use crate::wire::authority;
 use crate::wire::directives::Directives;
 use crate::wire::target;
+use crate::wire::trace::Trace;
 
 /// What a read says that wants nothing in particular: no more than who asks.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub struct PlainRead {
     identity: Identity,
     /// The caller's own id for its request.
     request_id: Option<Box<str>>,
+    /// The trace that it belongs to.
+    trace: Option<Trace>,
     /// Bytes of its fields, as [`refusal::check_head`] counts them.
     size: usize,
 }
@@ -42,7 +45,7 @@ impl Gateway {
         }
         let identity = self.0.auth.identify(&head.headers).ok()?;
         let request_id = visit::their_id(&head.headers).and_then(|id| id.to_str().ok().map(Box::from));
-        Some(PlainRead { identity, request_id, size: refusal::fields_size(&head.headers) })
+        Some(PlainRead { identity, request_id, trace: Trace::of(&head.headers), size: refusal::fields_size(&head.headers) })
     }
 
     /// Adds the answer to a plain read to `answers`, if its number's copy is a hit.
@@ -77,6 +80,9 @@ impl Gateway {
             status: copy.status().as_u16(),
             decision: Decision::Hit,
             bill: Bill::NOTHING,
+            cache_status: Some("hit"),
+            lineage: view.traces.enter(read.trace.as_ref()).as_ref(),
+            links: &[],
             streamed: None,
             duration: view.clock.elapsed().saturating_sub(began),
             upstream: Duration::ZERO,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{Method, StatusCode};
 use serde_json::json;
 
 use super::Gateway;
@@ -141,26 +141,21 @@ impl Gateway {
 
     /// A request that cannot cost anything.
     pub(super) async fn free(&self, path_and_query: &str, operation: Operation, context: &Context) -> Result<Answer, Failure> {
-        let (began, message) = (self.0.clock.elapsed(), Message::get(path_and_query));
+        let mut call = self.begin_call(operation, Method::GET, context).free();
         let outcome = match self.0.upstream.place(Errand::Free, &context.credential).await {
-            Ok(place) => self.0.upstream.send(place, &message, context).await,
+            Ok(place) => self.0.upstream.send(place, &Message::get(path_and_query), &call.context).await,
             Err(crowded) => Outcome::NotSent(crowded),
         };
-        self.note_sent(&message, false, &outcome, began);
+        self.note_sent(&mut call, &outcome);
         let result = match &outcome {
             Outcome::Answered(_) => Billing::NotBilled,
             Outcome::NotSent(_) => Billing::NotSent,
             Outcome::Unknown(_) => Billing::Unknown,
         };
-        self.count_upstream(operation, result, self.0.clock.elapsed().saturating_sub(began));
+        self.end_call(call, result);
         // RFC 9111, 3.3: nothing partial is asked for, so a part is no answer.
         let answer = Failure::or_success(outcome, &context.credential)?;
         if answer.status == StatusCode::PARTIAL_CONTENT { Err(Failure::Invalid) } else { Ok(answer) }
-    }
-
-    pub(super) fn count_upstream(&self, operation: Operation, result: Billing, took: Duration) {
-        self.0.metrics.upstream_requests.with_label_values(&[operation.as_str(), result.as_str()]).inc();
-        self.0.metrics.upstream_duration.with_label_values(&[operation.as_str()]).observe(took.as_secs_f64());
     }
 }
 

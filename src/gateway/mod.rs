@@ -32,6 +32,7 @@ mod remediate;
 mod retrieve;
 mod single;
 mod snapshot;
+mod spans;
 mod stamp;
 mod sync;
 mod tier;
@@ -77,8 +78,8 @@ use crate::policy::routes::{Closed, Route};
 use crate::shared::Redis;
 use crate::spend::books::{Books, BooksError};
 use crate::spend::{BudgetStatus, KillSwitch, Ledger, Override, OverrideRefused, Unavailable};
-use crate::telemetry::Metrics;
 use crate::telemetry::metrics::CallerCounters;
+use crate::telemetry::{Metrics, Traces};
 use crate::telnyx::{EnterpriseId, Operation, PhoneNumber, route};
 use crate::upstream::Client;
 use crate::wire::authority;
@@ -187,6 +188,8 @@ struct Shared {
     metrics: Metrics,
     /// The last requests, and how they came to what they came to.
     decisions: Decisions,
+    /// Where spans go.
+    traces: Traces,
     clock: Clock,
     looks: Flights<Key, Arc<Look>>,
     /// What is asked of the copies that gateways share, and whether it brought something better.
@@ -261,6 +264,11 @@ impl Gateway {
     /// The ledger's books, by a connection of their own.
     pub fn books(&self) -> Result<Books, BooksError> {
         self.0.ledger.books()
+    }
+
+    /// Exports spans until `stop`, which is when nothing is left that could make any.
+    pub async fn export_traces(&self, stop: impl Future<Output = ()>) {
+        self.0.traces.export(stop).await;
     }
 
     /// Waits until every look and every purchase under way has ended, and closes the ledger behind them.

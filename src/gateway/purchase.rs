@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderValue, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use tokio::time::timeout;
 
 use super::Gateway;
@@ -11,6 +11,7 @@ use super::ask::Ask;
 use super::charge::{Denied, STOPPED, Sent, Unheld};
 use super::failure::Failure;
 use super::look::{Keep, Look};
+use super::spans;
 use super::trail::{self, Step};
 use super::wait::Unmet;
 use crate::cache::{Content, Entry, Evidence};
@@ -22,6 +23,7 @@ use crate::policy::pricing::Billable;
 use crate::spend::{Hold, HoldId, HoldRefused};
 use crate::telnyx::{Operation, record};
 use crate::upstream::{Answer, Message, Outcome};
+use crate::wire::trace::SpanContext;
 
 /// How a purchase ended. All who waited for it share this.
 #[derive(Clone, Debug)]
@@ -30,6 +32,8 @@ pub(super) struct Landing {
     pub(super) request_id: HeaderValue,
     /// For whom it was made.
     pub(super) caller: Arc<str>,
+    /// The request's span that it was made for.
+    pub(super) span: Option<SpanContext>,
     /// What was to be bought.
     pub(super) operation: Billable,
     /// What was held for it.
@@ -106,8 +110,8 @@ impl Gateway {
                 }
             }
         };
-        let request_id = ask.context.request_id.clone();
-        Some(Landing { request_id, caller: ask.caller.name.clone(), operation, hold: own, billing, end })
+        let (request_id, span) = (ask.context.request_id.clone(), spans::of(&ask.context));
+        Some(Landing { request_id, caller: ask.caller.name.clone(), span, operation, hold: own, billing, end })
     }
 
     /// Sends the number's GET, once.
@@ -122,9 +126,10 @@ impl Gateway {
             }
         };
         let sent = self.mark(ask.key, &hold, self.0.clock.elapsed());
-        let outcome = self.send(turn, &get, &ask.context).await;
+        let mut call = self.begin_call(Operation::Retrieve, Method::GET, &ask.context);
+        let outcome = self.send(turn, &get, &mut call).await;
         let verdict = verdict(outcome, operation, ask);
-        self.count_upstream(Operation::Retrieve, verdict.billing, self.0.clock.elapsed().saturating_sub(sent.at));
+        self.end_call(call, verdict.billing);
         let result = match verdict.result {
             Ok(content) => Ok(self.keep_answer(ask, operation, verdict.billing, content, (sent.at, hold.id())).await),
             Err(failure) => Err(failure),

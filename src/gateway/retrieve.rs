@@ -88,6 +88,9 @@ impl Gateway {
                 None => None,
             };
             note_followed(landed.as_ref());
+            if let Some((Ok(Some(landing)), Part::Followed)) = &landed {
+                visit.joined(landing.span);
+            }
             match landed {
                 Some((Ok(Some(landing)), part)) if part == Part::Own || landing.suits(&ask.caller.name, wanted) => {
                     if let Some(answer) = self.landed(ask, &mut course, landing, part, wanted) {

@@ -232,9 +232,10 @@ impl Gateway {
         };
         let at = self.0.clock.elapsed();
         sending(hold.id(), at);
-        let outcome = self.send(turn, &call.message, &call.context).await;
+        let mut sent = self.begin_call(call.operation, call.message.method().clone(), &call.context);
+        let outcome = self.send(turn, &call.message, &mut sent).await;
         let (billing, why, end) = call.judged(outcome);
-        self.count_upstream(call.operation, billing, self.0.clock.elapsed().saturating_sub(at));
+        self.end_call(sent, billing);
         let id = hold.id();
         self.settle(hold, billing, why).await;
         let known = match billing {

@@ -254,6 +254,6 @@ impl Gateway {
     /// What goes with a request of the gateway's own.
     pub(super) fn own_context(&self, enterprise: EnterpriseId, forwarded: Option<Credential>) -> Option<Context> {
         let request_id = HeaderValue::from_str(&Uuid::now_v7().simple().to_string()).ok()?;
-        Some(Context { credential: self.credential(enterprise, forwarded)?, request_id, traceparent: None })
+        Some(Context { credential: self.credential(enterprise, forwarded)?, request_id, trace: None })
     }
 }

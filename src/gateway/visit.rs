@@ -9,7 +9,7 @@ use http::request::Parts;
 use http::{HeaderMap, Method, Response};
 use jiff::Timestamp;
 
-use super::answer::{Answer, Bill, Content};
+use super::answer::{Answer, Bill, Content, Forward};
 use super::elsewhere::Ending;
 use super::trail::{Step, Trail};
 use super::wait::Unmet;
@@ -19,10 +19,12 @@ use crate::policy::decide::Copy;
 use crate::policy::decision::Decision;
 use crate::policy::evidence::Billing;
 use crate::telemetry::access::{self, Line};
+use crate::telemetry::traces::Lineage;
 use crate::telnyx::{EnterpriseId, Operation, PhoneNumber};
-use crate::upstream::{REQUEST_ID, TRACEPARENT};
+use crate::upstream::REQUEST_ID;
 use crate::wire::body::Body;
 use crate::wire::stream::Flow;
+use crate::wire::trace::{SpanContext, Trace};
 
 /// A longer or stranger id of the caller's is replaced by one of ours.
 pub(super) const LONGEST_REQUEST_ID: usize = 128;
@@ -41,7 +43,10 @@ pub(super) struct Visit {
     /// Since when it waits for what other gateways do.
     waits_since: Option<Duration>,
     request_id: HeaderValue,
-    traceparent: Option<HeaderValue>,
+    /// Where it stands in its trace.
+    lineage: Option<Lineage>,
+    /// Others' requests that did what this one wanted.
+    joined: Vec<SpanContext>,
     /// Where the caller's counters are.
     caller: usize,
     operation: Operation,
@@ -64,7 +69,8 @@ impl Visit {
             waited: Duration::ZERO,
             waits_since: None,
             request_id: their_id(&head.headers).unwrap_or_else(ours),
-            traceparent: head.headers.get(TRACEPARENT).filter(|context| is_trace_context(context)).cloned(),
+            lineage: gateway.0.traces.enter(Trace::of(&head.headers).as_ref()),
+            joined: Vec::new(),
             caller: ANONYMOUS_PLACE,
             operation: Operation::Unknown,
             enterprise: None,
@@ -95,8 +101,14 @@ impl Visit {
         &self.request_id
     }
 
-    pub(super) fn traceparent(&self) -> Option<&HeaderValue> {
-        self.traceparent.as_ref()
+    /// What goes on with what is sent for it.
+    pub(super) fn trace(&self) -> Option<&Trace> {
+        self.lineage.as_ref().map(|lineage| &lineage.trace)
+    }
+
+    /// Another's request did what this one wanted.
+    pub(super) fn joined(&mut self, other: Option<SpanContext>) {
+        self.joined.extend(other);
     }
 
     /// Waits for something upstream, and leaves that wait out of the gateway's own share.
@@ -128,7 +140,7 @@ impl Visit {
     /// Counts and logs a request whose answer has been streamed. What it took besides its head was not the gateway's doing.
     pub(super) fn ended(mut self, decision: Decision, bill: Bill, status: u16) {
         self.waited = self.gateway.0.clock.elapsed().saturating_sub(self.began);
-        self.record(decision, bill, status);
+        self.record(decision, bill, Some(Forward::Bypass.as_str()), status);
     }
 
     /// Makes the answer's bytes, counts and logs. `close`: the connection is out of step and must end.
@@ -136,7 +148,7 @@ impl Visit {
         if let Some(cause) = answer.avoided {
             self.gateway.0.metrics.avoided.add(cause.as_str(), self.gateway.0.rules.prices.check);
         }
-        let (decision, bill) = (answer.decision, answer.bill);
+        let (decision, bill, cache_status) = (answer.decision, answer.bill, answer.cache_word());
         if let (Some(trail), Content::Problem(problem)) = (&self.trail, &answer.content) {
             trail.note(|| Step::Refused { status: problem.status.as_u16(), code: problem.code.clone(), detail: problem.detail.clone() });
         }
@@ -147,11 +159,11 @@ impl Visit {
         if close {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        self.record(decision, bill, response.status().as_u16());
+        self.record(decision, bill, cache_status, response.status().as_u16());
         response
     }
 
-    fn record(&mut self, decision: Decision, bill: Bill, status: u16) {
+    fn record(&mut self, decision: Decision, bill: Bill, cache_status: Option<&'static str>, status: u16) {
         self.ended = true;
         let view = &*self.gateway.0;
         view.record(&Ended {
@@ -165,6 +177,9 @@ impl Visit {
             status,
             decision,
             bill,
+            cache_status,
+            lineage: self.lineage.as_ref(),
+            links: &self.joined,
             streamed: self.flow.as_ref().map(|flow| flow.bytes()),
             duration: view.clock.elapsed().saturating_sub(self.began),
             upstream: self.waited,
@@ -186,6 +201,9 @@ pub(super) struct Ended<'r> {
     pub(super) status: u16,
     pub(super) decision: Decision,
     pub(super) bill: Bill,
+    pub(super) cache_status: Option<&'static str>,
+    pub(super) lineage: Option<&'r Lineage>,
+    pub(super) links: &'r [SpanContext],
     pub(super) streamed: Option<(u64, u64)>,
     pub(super) duration: Duration,
     pub(super) upstream: Duration,
@@ -204,7 +222,7 @@ pub(super) enum How<'r> {
 }
 
 impl View {
-    /// Counts a request, and writes the one line that it leaves in the log.
+    /// Counts a request, writes the one line that it leaves in the log, and makes its span.
     pub(super) fn record(&self, ended: &Ended<'_>) {
         let Ended { operation, decision, duration, .. } = *ended;
         let caller = &self.callers[ended.caller];
@@ -214,6 +232,7 @@ impl View {
             access::write(&Line {
                 at: ended.at,
                 request_id: ended.request_id,
+                trace_id: ended.lineage.map(|lineage| lineage.trace.context.trace),
                 caller: caller.name(),
                 method: ended.method.as_str(),
                 operation,
@@ -224,11 +243,13 @@ impl View {
                 decision,
                 billed: ended.bill.billing,
                 cost: ended.bill.cost,
+                cache_status: ended.cache_status,
                 streamed: ended.streamed,
                 duration,
                 upstream: ended.upstream,
             });
         }
+        self.trace(ended);
     }
 }
 
@@ -249,7 +270,7 @@ impl Drop for Visit {
         if !self.ended {
             // A purchase of its own may be under way; the ledger will tell.
             let bill = Bill { billing: Billing::Unknown, ..Bill::NOTHING };
-            self.record(Decision::Abandoned, bill, CLIENT_CLOSED_REQUEST);
+            self.record(Decision::Abandoned, bill, None, CLIENT_CLOSED_REQUEST);
         }
     }
 }
@@ -261,17 +282,4 @@ pub(super) fn their_id(headers: &HeaderMap) -> Option<HeaderValue> {
 
 fn is_plain(id: &HeaderValue) -> bool {
     (1..=LONGEST_REQUEST_ID).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
-}
-
-/// The shape of W3C's trace context, version 00. Anything else would be a client's own bytes in a request of ours.
-fn is_trace_context(context: &HeaderValue) -> bool {
-    let mut parts = context.as_bytes().split(|byte| *byte == b'-');
-    let shaped = [2, 32, 16, 2]
-        .iter()
-        .all(|length| parts.next().is_some_and(|part| part.len() == *length && part.iter().copied().all(is_lower_hex)));
-    shaped && parts.next().is_none()
-}
-
-fn is_lower_hex(byte: u8) -> bool {
-    matches!(byte, b'0'..=b'9' | b'a'..=b'f')
 }

@@ -81,20 +81,19 @@ impl Gateway {
         identity: &Identity,
         context: &Context,
     ) -> Result<crate::upstream::Answer, Failure> {
-        let began = self.0.clock.elapsed();
+        let mut call = self.begin_call(about.operation, message.method().clone(), context).free();
         if let (Untrue::Enterprise, Some(enterprise)) = (untrue(about.operation, message.is_delete()), about.enterprise) {
             // It is carried out before its answer is here.
             self.0.monitoring.doubt(&(identity.partition, enterprise));
         }
         let turn = self.0.upstream.place(Errand::Billable, &context.credential).await;
-        let outcome = self.send(turn, message, context).await;
+        let outcome = self.send(turn, message, &mut call).await;
         let (result, changed) = match &outcome {
             Outcome::Answered(answer) => (Billing::NotBilled, may_have_changed(Some(answer.status.as_u16()))),
             Outcome::NotSent(_) => (Billing::NotSent, false),
             Outcome::Unknown(_) => (Billing::Unknown, may_have_changed(None)),
         };
-        let now = self.0.clock.elapsed();
-        self.count_upstream(about.operation, result, now.saturating_sub(began));
+        self.end_call(call, result);
         if changed {
             self.forget(about, message.is_delete(), identity.partition);
         }

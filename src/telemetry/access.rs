@@ -15,6 +15,7 @@ use crate::policy::decision::Decision;
 use crate::policy::evidence::Billing;
 use crate::policy::money::Usd;
 use crate::telnyx::{EnterpriseId, Operation, PhoneNumber};
+use crate::wire::trace::TraceId;
 
 /// What a request leaves in the log.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +24,8 @@ pub struct Line<'l> {
     pub at: Timestamp,
     /// Its id, as in the answer's header and the ledger.
     pub request_id: &'l str,
+    /// The trace that it belongs to.
+    pub trace_id: Option<TraceId>,
     /// The caller's name.
     pub caller: &'l str,
     /// The method, which HTTP makes of letters that need no quoting.
@@ -43,6 +46,8 @@ pub struct Line<'l> {
     pub billed: Billing,
     /// What it cost, or may have cost.
     pub cost: Usd,
+    /// Where its answer came from, as `Cache-Status` says it in one word.
+    pub cache_status: Option<&'l str>,
     /// What was streamed upstream and back, in bytes.
     pub streamed: Option<(u64, u64)>,
     /// From its head to its answer.
@@ -85,6 +90,9 @@ impl Line<'_> {
 
     fn fields(&self, to: &mut impl Fields, full_numbers: bool) {
         to.text("request_id", self.request_id);
+        if let Some(trace) = self.trace_id {
+            to.plain("trace_id", trace);
+        }
         to.text("caller", self.caller);
         to.bare("method", self.method);
         to.text("operation", self.operation.as_str());
@@ -104,6 +112,9 @@ impl Line<'_> {
         match self.cost {
             Usd::ZERO => to.bare("cost_usd", "0.00"),
             cost => to.bare("cost_usd", cost),
+        }
+        if let Some(word) = self.cache_status {
+            to.text("cache_status", word);
         }
         if let Some((up, down)) = self.streamed {
             to.whole("bytes_up", up);
@@ -213,6 +224,7 @@ mod tests {
         Line {
             at: AT.parse().expect("a moment"),
             request_id: "01a1fd9c4edc72d9aa1e25bef3a12238",
+            trace_id: None,
             caller: "dialer",
             method: "GET",
             operation: Operation::Retrieve,
@@ -223,6 +235,7 @@ mod tests {
             decision: Decision::Billed,
             billed: Billing::Billed,
             cost: Usd::from_micros(100_000),
+            cache_status: Some("request"),
             streamed: None,
             duration: Duration::from_nanos(5_902_999),
             upstream: Duration::from_micros(5_552),
@@ -254,6 +267,7 @@ mod tests {
             tracing::info!(
                 target: "access",
                 request_id = line.request_id,
+                trace_id = line.trace_id.map(|id| id.to_string()),
                 caller = line.caller,
                 method = %line.method,
                 operation = line.operation.as_str(),
@@ -263,6 +277,7 @@ mod tests {
                 decision = line.decision.as_str(),
                 billed = line.billed.answer(),
                 cost_usd = %line.cost,
+                cache_status = line.cache_status,
                 bytes_up = line.streamed.map(|(up, _)| up),
                 bytes_down = line.streamed.map(|(_, down)| down),
                 duration_us = microseconds(line.duration),
@@ -283,7 +298,7 @@ mod tests {
             r#"{"timestamp":"2026-11-21T10:17:21.890512Z","level":"INFO","message":"request","#,
             r#""request_id":"01a1fd9c4edc72d9aa1e25bef3a12238","caller":"dialer","method":"GET","operation":"retrieve","#,
             r#""enterprise":"6a09cdc3-8948-47f0-aa62-74ac943d6c58","number":"+12*******00","status":200,"decision":"billed","#,
-            r#""billed":"yes","cost_usd":"0.10","duration_us":5902,"upstream_us":5552,"target":"access"}"#,
+            r#""billed":"yes","cost_usd":"0.10","cache_status":"request","duration_us":5902,"upstream_us":5552,"target":"access"}"#,
             "\n"
         );
         assert_eq!(ours(&line(), Format::Json, false), json);
@@ -296,6 +311,8 @@ mod tests {
             (request_id, caller) in ("[!-~]{0,128}", ".{0,20}"),
             method in prop::sample::select(vec!["GET", "PATCH", "M-SEARCH", "A'`|~"]),
             (operation, decision, billed) in (0..Operation::ALL.len(), 0..Decision::ALL.len(), 0..Billing::ALL.len()),
+            traced in any::<bool>(),
+            cache_status in prop::option::of(prop::sample::select(vec!["hit", "stale", "miss"])),
             enterprise in prop::option::of(any::<u128>().prop_map(EnterpriseId::from_u128)),
             enterprise_name in prop::option::of(".{0,20}"),
             number in prop::option::of("\\+[1-9][0-9]{6,14}"),
@@ -305,6 +322,7 @@ mod tests {
         ) {
             let line = Line {
                 request_id: &request_id,
+                trace_id: traced.then(TraceId::random),
                 caller: &caller,
                 method,
                 operation: Operation::ALL[operation],
@@ -315,6 +333,7 @@ mod tests {
                 decision: Decision::ALL[decision],
                 billed: Billing::ALL[billed],
                 cost: Usd::from_micros(micros),
+                cache_status,
                 streamed,
                 duration,
                 upstream,

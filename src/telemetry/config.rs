@@ -1,12 +1,18 @@
-//! Settings of the log.
+//! Settings of the log and of traces.
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 
+use http::HeaderName;
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::filter::LevelFilter;
 
-/// `[telemetry]`: what is logged, and how.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+use crate::secret::Secret;
+use crate::units::Fraction;
+use crate::wire::base_url::BaseUrl;
+
+/// `[telemetry]`: what is logged and traced, and how.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "a table of settings")]
 pub struct Config {
     /// What is logged.
@@ -17,11 +23,45 @@ pub struct Config {
     pub log_full_numbers: bool,
     /// So many requests that took more than a copy are remembered with what was decided about them, and as many hits of each thread.
     pub decisions: usize,
+    /// Where spans are sent: the base of an OTLP/HTTP receiver, `/v1/traces` below it. Without one, none are made.
+    pub otlp_endpoint: Option<BaseUrl>,
+    /// Fields that go with them.
+    pub otlp_headers: BTreeMap<String, Secret>,
+    /// Which part of the traces that begin here is recorded. Of others, their callers decide.
+    pub otlp_sample: Fraction,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { log: Directives("info".to_owned()), format: Format::Json, log_full_numbers: false, decisions: 10_000 }
+        Self {
+            log: Directives("info".to_owned()),
+            format: Format::Json,
+            log_full_numbers: false,
+            decisions: 10_000,
+            otlp_endpoint: None,
+            otlp_headers: BTreeMap::new(),
+            otlp_sample: Fraction(1.0),
+        }
+    }
+}
+
+impl Config {
+    /// What spans cannot be sent with, by its key.
+    pub fn faults(&self) -> Vec<(&'static str, String)> {
+        let mut faults = Vec::new();
+        if !self.otlp_headers.is_empty() && self.otlp_endpoint.as_ref().is_some_and(BaseUrl::exposes_keys) {
+            faults
+                .push(("telemetry.otlp_endpoint", "otlp_headers would be sent over plain http beyond this machine: use https".to_owned()));
+        }
+        for (name, secret) in &self.otlp_headers {
+            if name.parse::<HeaderName>().is_err() {
+                faults.push(("telemetry.otlp_headers", format!("{name:?} is no name of an HTTP field")));
+            }
+            if let Err(error) = secret.read() {
+                faults.push(("telemetry.otlp_headers", error.to_string()));
+            }
+        }
+        faults
     }
 }
 

@@ -7,11 +7,14 @@ use std::thread;
 use std::time::Duration;
 
 use prometheus::IntCounter;
-use tracing_subscriber::EnvFilter;
+use tracing::Subscriber;
 use tracing_subscriber::fmt::time::SystemTime;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
 
 use super::spool::{Events, Spool};
-use super::{Config, Format};
+use super::{Config, Directives, Format};
 
 /// How long the writer waits for more lines after the first.
 const GATHERING: Duration = Duration::from_millis(10);
@@ -33,7 +36,11 @@ pub(super) struct Log {
     pub(super) spool: Arc<Spool>,
     pub(super) format: Format,
     pub(super) full_numbers: bool,
+    level: Level,
 }
+
+/// What is logged, which can be changed.
+type Level = reload::Handle<EnvFilter, Registry>;
 
 impl Log {
     /// None before it is set up.
@@ -66,6 +73,9 @@ pub enum NoLog {
     /// Something else is being logged to already.
     #[error("a log is set up already")]
     Twice,
+    /// What is logged is not the log's to change any more.
+    #[error("the log has ended: {0}")]
+    Ended(#[from] reload::Error),
     /// The writer cannot be started.
     #[error("the log's thread cannot be started: {0}")]
     Thread(#[from] io::Error),
@@ -82,13 +92,59 @@ pub fn init(config: &Config) -> Result<LogGuard, NoLog> {
         lines.run(io::stderr(), GATHERING);
         drop(cut);
     })?;
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(Events(Arc::clone(&spool))).with_timer(SystemTime).with_ansi(false);
-    let set = match config.format {
-        Format::Json => builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
-        Format::Text => builder.compact().try_init(),
-    };
-    set.map_err(|_| NoLog::Twice)?;
-    LOG.set(Log { spool, format: config.format, full_numbers: config.log_full_numbers }).map_err(|_| NoLog::Twice)?;
+    let (subscriber, level) = subscriber(filter, config.format, Events(Arc::clone(&spool)));
+    subscriber.try_init().map_err(|_| NoLog::Twice)?;
+    LOG.set(Log { spool, format: config.format, full_numbers: config.log_full_numbers, level }).map_err(|_| NoLog::Twice)?;
     Ok(guard)
+}
+
+/// Logs this from now on, in the lines of requests too. Without a log nothing is, and nothing is to be changed.
+pub fn set_level(log: &Directives) -> Result<(), NoLog> {
+    let filter = EnvFilter::try_new(log.as_str())?;
+    Log::of_process().map_or(Ok(()), |log| Ok(log.level.reload(filter)?))
+}
+
+/// What turns events into lines.
+fn subscriber(filter: EnvFilter, format: Format, events: Events) -> (Box<dyn Subscriber + Send + Sync>, Level) {
+    let (filter, level) = reload::Layer::new(filter);
+    let filtered = Registry::default().with(filter);
+    let lines = fmt::layer().with_writer(events).with_timer(SystemTime).with_ansi(false);
+    let subscriber: Box<dyn Subscriber + Send + Sync> = match format {
+        Format::Json => Box::new(filtered.with(lines.json().flatten_event(true).with_current_span(false).with_span_list(false))),
+        Format::Text => Box::new(filtered.with(lines.compact())),
+    };
+    (subscriber, level)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filter(directives: &str) -> EnvFilter {
+        EnvFilter::try_new(directives).expect("directives")
+    }
+
+    #[test]
+    fn what_is_logged_changes_while_it_is_logged() {
+        for format in [Format::Json, Format::Text] {
+            let spool = Arc::new(Spool::new(IntCounter::new("dropped", "Lines.").expect("a name")));
+            let (subscriber, level) = subscriber(filter("warn"), format, Events(Arc::clone(&spool)));
+            let (event, request) = (|word| tracing::debug!(word), || tracing::enabled!(target: "access", tracing::Level::INFO));
+            tracing::subscriber::with_default(subscriber, || {
+                event("first");
+                assert!(!request());
+                level.reload(filter("debug,access=off")).expect("a log");
+                event("second");
+                assert!(!request());
+                level.reload(filter("info")).expect("a log");
+                event("third");
+                assert!(request());
+            });
+            let mut lines = Vec::new();
+            spool.close();
+            spool.run(&mut lines, Duration::ZERO);
+            let lines = String::from_utf8(lines).expect("text");
+            assert!(lines.lines().count() == 1 && lines.contains("second"), "{lines}");
+        }
+    }
 }

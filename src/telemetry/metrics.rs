@@ -20,6 +20,7 @@ pub use upkeep::{SharedMetrics, SnapshotMetrics, SyncMetrics, SyncPage};
 use crate::policy::evidence::Billing;
 use crate::policy::money::Usd;
 use crate::telemetry::log::DROPPED;
+use crate::telemetry::traces::SpanEnd;
 use crate::telnyx::Operation;
 
 const PREFIX: &str = "reputation_gateway";
@@ -201,6 +202,8 @@ pub struct Metrics {
     pub upstream_paused: Gauge,
     /// When the first certificate that callers are shown is over, as Unix time; 0 without TLS.
     pub certificate_expiry: Gauge,
+    /// Spans, by what became of them.
+    pub spans: IntCounterVec,
     /// Whether the configuration that was read last is in force: 0 or 1.
     pub config_reload_success: IntGauge,
 }
@@ -266,14 +269,12 @@ impl Metrics {
                 "tls_certificate_expiry_timestamp_seconds",
                 "When the first certificate shown to callers is over.",
             ))),
+            spans: make.int_counters("spans_total", "Spans of traces, by what became of them.", &["result"]),
             config_reload_success: make
                 .register(IntGauge::with_opts(opts("config_reload_success", "Whether the last configuration is in force."))),
             registry: registry.clone(),
         };
-        make.register(process::ProcessMetrics::new());
-        // The log is the process's, whatever gateway its lines are about.
-        make.register(Ok(DROPPED.clone()));
-        make.build_info();
+        make.of_process();
         metrics.stand(labels);
         metrics
     }
@@ -297,6 +298,9 @@ impl Metrics {
             self.requests.caller(caller);
             self.spend.add(caller, Usd::ZERO);
             self.taken_back.add(caller, Usd::ZERO);
+        }
+        for end in SpanEnd::ALL {
+            self.spans.with_label_values(&[end.as_str()]);
         }
         for cause in Avoided::ALL {
             self.avoided.add(cause.as_str(), Usd::ZERO);
@@ -354,7 +358,10 @@ impl Maker<'_> {
         self.register(HistogramVec::new(histogram_opts(name, help), labels))
     }
 
-    fn build_info(&self) {
+    /// What is the process's, whatever gateway it is about.
+    fn of_process(&self) {
+        self.register(process::ProcessMetrics::new());
+        self.register(Ok(DROPPED.clone()));
         let info: IntGaugeVec = self.register(IntGaugeVec::new(opts("build_info", "The running version; always 1."), &["version"]));
         info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
     }

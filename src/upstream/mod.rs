@@ -18,7 +18,6 @@ use bytes::Bytes;
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderName, HeaderValue, USER_AGENT, VIA,
 };
-use http::uri::{PathAndQuery, Uri};
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -32,12 +31,14 @@ use tokio::time::{Instant, sleep, timeout};
 
 pub use allowance::reset;
 pub use breaker::{Errand, Standing};
-pub use config::{BaseUrl, Config};
+pub use config::Config;
 pub use message::Message;
 pub use stream::{NoStream, Passage, Stream, StreamPlace};
 
 use crate::clock::{Bucket, Clock};
+use crate::wire::base_url::BaseUrl;
 use crate::wire::body::Body;
+use crate::wire::trace::Trace;
 use allowance::Allowance;
 use breaker::{Breaker, Pass, Sign};
 use connection::Dating;
@@ -45,8 +46,6 @@ use connection::Dating;
 /// An answer's body may be this long; a page of 250 records is a quarter of it.
 const MAX_BODY: usize = 1024 * 1024;
 
-/// The trace context of W3C.
-pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// The request's id, there and back.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -114,8 +113,8 @@ pub struct Context {
     pub credential: Credential,
     /// The id of the request that caused it.
     pub request_id: HeaderValue,
-    /// The caller's trace context.
-    pub traceparent: Option<HeaderValue>,
+    /// The span that it is sent by.
+    pub trace: Option<Trace>,
 }
 
 /// A key as an `Authorization` value, marked sensitive so that nothing prints it.
@@ -212,6 +211,16 @@ impl Client {
         })
     }
 
+    /// The host that requests go to.
+    pub fn host(&self) -> &str {
+        self.base.host()
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.base.port()
+    }
+
     /// Whether a request would be sent at all, as things stand.
     pub fn check(&self, errand: Errand, credential: &Credential) -> Result<(), NotSent> {
         self.breaker.check(errand)?;
@@ -304,8 +313,8 @@ impl Client {
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("reputation-gateway/", env!("CARGO_PKG_VERSION"))));
         headers.insert(VIA, HeaderValue::from_static("1.1 reputation-gateway"));
         headers.insert(REQUEST_ID, context.request_id.clone());
-        if let Some(traceparent) = &context.traceparent {
-            headers.insert(TRACEPARENT, traceparent.clone());
+        if let Some(trace) = &context.trace {
+            trace.write_to(headers);
         }
         request
     }
@@ -359,16 +368,6 @@ async fn read(response: Response<Incoming>, elapsed: Duration) -> Outcome {
     let date = parts.headers.get(DATE).and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
     let date = date.and_then(|date| Timestamp::try_from(date).ok());
     Outcome::Answered(Answer { status: parts.status, headers: parts.headers, body, date, elapsed })
-}
-
-impl BaseUrl {
-    /// None, if it is longer than a URI can be.
-    fn join(&self, path_and_query: &str) -> Option<Uri> {
-        let whole: PathAndQuery = format!("{}{path_and_query}", self.prefix()).parse().ok()?;
-        let mut parts = self.uri().clone().into_parts();
-        parts.path_and_query = Some(whole);
-        Some(Uri::from_parts(parts).expect("a base URL has a scheme and an authority"))
-    }
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{sleep, timeout};
 
 use super::breaker::{Errand, Pass, Sign};
-use super::{Client, Connector, Context, Ended, HyperClient, Lost, NotSent, REQUEST_ID, TRACEPARENT, configured, connection, stalled};
+use super::{Client, Connector, Context, Ended, HyperClient, Lost, NotSent, REQUEST_ID, configured, connection, stalled};
 use crate::wire::body::Body;
 
 /// How much of an answer may be on its way before its client takes it, in HTTP/2.
@@ -137,8 +137,8 @@ fn streamed(passage: Passage, context: &Context) -> Request<Body> {
     headers.insert(AUTHORIZATION, context.credential.value().clone());
     headers.append(VIA, HeaderValue::from_static("1.1 reputation-gateway"));
     headers.insert(REQUEST_ID, context.request_id.clone());
-    if let Some(traceparent) = &context.traceparent {
-        headers.insert(TRACEPARENT, traceparent.clone());
+    if let Some(trace) = &context.trace {
+        trace.write_to(headers);
     }
     if passage.takes_trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));

@@ -29,7 +29,7 @@ async fn asked(client: &Client) -> Outcome {
 }
 
 async fn sent(client: &Client, message: &Message) -> Outcome {
-    let context = Context { credential: key(), request_id: HeaderValue::from_static("1"), traceparent: None };
+    let context = Context { credential: key(), request_id: HeaderValue::from_static("1"), trace: None };
     client.send(client.place(Errand::Free, &key()).await.expect("a place"), message, &context).await
 }
 

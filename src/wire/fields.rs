@@ -19,7 +19,7 @@ const HOP_BY_HOP: [&str; 9] =
     ["connection", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade", "http2-settings", "content-length", "expect"];
 
 /// Credentials and sessions of whoever is on the other side, and who the gateway says that it is.
-const OWN: [&str; 8] = ["host", "authorization", "cookie", "set-cookie", "forwarded", "via", "x-request-id", "traceparent"];
+const OWN: [&str; 9] = ["host", "authorization", "cookie", "set-cookie", "forwarded", "via", "x-request-id", "traceparent", "tracestate"];
 
 /// By which some servers read another method or path than the one that was checked.
 const OVERRIDES: [&str; 7] = [

@@ -1,6 +1,7 @@
 //! HTTP in the product's own terms: what a target, a body, a wish or an error looks like on the wire.
 
 pub mod authority;
+pub mod base_url;
 pub mod body;
 pub mod directives;
 pub mod encoding;
@@ -10,3 +11,4 @@ pub mod problem;
 pub mod room;
 pub mod stream;
 pub mod target;
+pub mod trace;

@@ -226,9 +226,11 @@ async fn what_a_client_sends_beside_its_wish_stays_here() {
 }
 
 #[tokio::test]
-async fn a_trace_context_goes_upstream() {
+async fn a_trace_context_goes_upstream_as_it_came_where_no_spans_are_made() {
     let world = World::new().await;
     let traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-    world.ask(&format!("/v2/reputation/numbers/{STORED}")).header("traceparent", traceparent).send().await;
-    assert_eq!(world.sandbox.requests()[0].headers["traceparent"], traceparent);
+    let ask = world.ask(&format!("/v2/reputation/numbers/{STORED}"));
+    ask.header("traceparent", traceparent).header("tracestate", "a=b").header("tracestate", "c=d").send().await;
+    let headers = &world.sandbox.requests()[0].headers;
+    assert_eq!((headers["traceparent"].as_str(), headers["tracestate"].as_str()), (traceparent, "a=b,c=d"));
 }
