@@ -57,7 +57,7 @@ pub use build::BuildError;
 pub use counted::Counted;
 pub use explain::Unexplained;
 pub use inspect::Known;
-pub use live::Live;
+pub use live::{ApplyError, Live};
 pub use purge::{Purge, Purged};
 
 use crate::auth::{Auth, Identity, Permission};
@@ -136,7 +136,7 @@ impl Rules {
 }
 
 /// The gateway's own keys, as `Authorization` values marked sensitive.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Keys {
     /// For every enterprise that has none of its own.
     default: Option<HeaderValue>,

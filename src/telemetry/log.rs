@@ -7,9 +7,10 @@ use std::thread;
 use std::time::Duration;
 
 use prometheus::IntCounter;
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::time::SystemTime;
+use tracing_subscriber::{EnvFilter, reload};
 
+use super::config::Directives;
 use super::spool::{Events, Spool};
 use super::{Config, Format};
 
@@ -20,6 +21,11 @@ const GATHERING: Duration = Duration::from_millis(10);
 const LAST_WAIT: Duration = Duration::from_secs(1);
 
 static LOG: OnceLock<Log> = OnceLock::new();
+
+/// Puts another filter in force; none before the log is set up.
+static LEVEL: OnceLock<Level> = OnceLock::new();
+
+type Level = Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>;
 
 /// Lines for which there was no room.
 pub(super) static DROPPED: LazyLock<IntCounter> = LazyLock::new(|| {
@@ -66,6 +72,9 @@ pub enum NoLog {
     /// Something else is being logged to already.
     #[error("a log is set up already")]
     Twice,
+    /// The level of the log that is set up cannot be changed.
+    #[error("the log's level cannot be changed: {0}")]
+    Fixed(#[from] reload::Error),
     /// The writer cannot be started.
     #[error("the log's thread cannot be started: {0}")]
     Thread(#[from] io::Error),
@@ -84,11 +93,26 @@ pub fn init(config: &Config) -> Result<LogGuard, NoLog> {
     })?;
     let builder =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(Events(Arc::clone(&spool))).with_timer(SystemTime).with_ansi(false);
-    let set = match config.format {
-        Format::Json => builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
-        Format::Text => builder.compact().try_init(),
+    let (set, level): (_, Level) = match config.format {
+        Format::Json => {
+            let builder = builder.json().flatten_event(true).with_current_span(false).with_span_list(false).with_filter_reloading();
+            let level = builder.reload_handle();
+            (builder.try_init(), Box::new(move |filter| level.reload(filter)))
+        }
+        Format::Text => {
+            let builder = builder.compact().with_filter_reloading();
+            let level = builder.reload_handle();
+            (builder.try_init(), Box::new(move |filter| level.reload(filter)))
+        }
     };
     set.map_err(|_| NoLog::Twice)?;
+    LEVEL.set(level).map_err(|_| NoLog::Twice)?;
     LOG.set(Log { spool, format: config.format, full_numbers: config.log_full_numbers }).map_err(|_| NoLog::Twice)?;
     Ok(guard)
+}
+
+/// Logs from now on what `log` says. Where no log is set up there is nothing to change.
+pub fn set_level(log: &Directives) -> Result<(), NoLog> {
+    let filter = EnvFilter::try_new(log.as_str())?;
+    LEVEL.get().map_or(Ok(()), |level| Ok(level(filter)?))
 }

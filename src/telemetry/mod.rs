@@ -9,5 +9,5 @@ mod spool;
 mod stamp;
 
 pub use config::{Config, Format};
-pub use log::{LogGuard, NoLog, init};
+pub use log::{LogGuard, NoLog, init, set_level};
 pub use metrics::Metrics;
