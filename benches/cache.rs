@@ -90,7 +90,7 @@ fn gets(c: &mut Criterion) {
 fn traces(c: &mut Criterion) {
     let keys: Vec<Key> = (0..numbers().min(250_000)).map(key).collect();
     for filled in [false, true] {
-        let (calls, failed) = (PaidCalls::new(250_000), FailedLooks::new(Duration::from_secs(10)));
+        let (calls, failed) = (PaidCalls::new(250_000), FailedLooks::default());
         if filled {
             for (n, key) in keys.iter().enumerate() {
                 calls.learn(*key, Calls::paid(Call { hold: HoldId(1), sent: Duration::ZERO, is_own: true }));
@@ -102,7 +102,7 @@ fn traces(c: &mut Criterion) {
         let how = if filled { "filled" } else { "empty" };
         for threads in [1, 2] {
             let of = |n: usize| {
-                black_box((calls.of(&keys[n % keys.len()]), failed.of(&keys[n % keys.len()], Duration::ZERO)));
+                black_box((calls.of(&keys[n % keys.len()]), failed.of(&keys[n % keys.len()], Duration::ZERO, Duration::from_secs(10))));
             };
             c.bench_function(&format!("calls and failed looks, {how}, threads: {threads}"), |b| {
                 b.iter_custom(|count| on_threads(threads, count, &of));

@@ -1,5 +1,7 @@
 //! Start-up and stop: a configuration becomes an [`App`], which runs until it is told to stop and then drains.
 
+mod reload;
+
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,6 +10,7 @@ use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use self::reload::{Reload, Source};
 use crate::admin::Admin;
 use crate::clock::Clock;
 use crate::config::{Config, Unsafe};
@@ -19,6 +22,7 @@ use crate::server::{self, Certificates, Server, TlsError, Workers};
 pub struct App {
     live: Live,
     admin: Admin,
+    reload: Option<Reload>,
     listeners: Vec<Server>,
     admin_listener: Server,
     workers: Option<Arc<Workers>>,
@@ -67,7 +71,7 @@ impl App {
         let live = Live::build(config, clock)?;
         let draining = CancellationToken::new();
         let admin = Admin::new(live.clone(), token.as_ref(), draining.clone()).with_certificates(certificates);
-        Ok(Self { live, admin, listeners, admin_listener, workers: None, draining })
+        Ok(Self { live, admin, reload: None, listeners, admin_listener, workers: None, draining })
     }
 
     /// The same, where callers' connections are served by these threads rather than by the runtime that it runs on.
@@ -76,6 +80,22 @@ impl App {
         let workers = Arc::new(workers);
         let listeners = self.listeners.into_iter().map(|listener| listener.on(Arc::clone(&workers))).collect();
         Self { listeners, workers: Some(workers), ..self }
+    }
+
+    /// The same, reading its configuration again when it changes at its source.
+    #[must_use]
+    pub fn reading(self, source: Source) -> Self {
+        Self { reload: Some(Reload::new(source, self.live.clone(), self.admin.clone())), ..self }
+    }
+
+    /// What reads the configuration again, if there is somewhere to read it from.
+    pub fn reload(&self) -> Option<Reload> {
+        self.reload.clone()
+    }
+
+    /// The gateway that it runs.
+    pub fn live(&self) -> Live {
+        self.live.clone()
     }
 
     /// Where callers connect.
@@ -104,6 +124,10 @@ impl App {
         let resolver = tokio::spawn(async move { live.resolve(stop_resolving).await });
         let (live, stop_syncing) = stopping();
         let sync = tokio::spawn(async move { live.sync(stop_syncing).await });
+        let watching = self.reload.map(|reload| {
+            let stop_watching = self.draining.clone().cancelled_owned();
+            tokio::spawn(async move { reload.watch(stop_watching).await })
+        });
         // These ask nothing of a configuration that can change while they run.
         let stopping = || (self.live.gateway(), self.draining.clone().cancelled_owned());
         let (gateway, stop_following) = stopping();
@@ -127,7 +151,10 @@ impl App {
             ("keeping snapshots", snapshots),
             ("following the other gateways", following),
             ("keeping the history of decisions", history),
-        ] {
+        ]
+        .into_iter()
+        .chain(watching.map(|watching| ("watching the configuration", watching)))
+        {
             if let Err(error) = task.await {
                 tracing::error!(%error, "{what} failed");
             }

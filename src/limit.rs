@@ -66,7 +66,7 @@ struct Limit {
     /// Its name among all that are shared.
     name: String,
     rate: Rate,
-    bucket: Bucket,
+    bucket: Arc<Bucket>,
 }
 
 /// A limit that the ledger takes from, with the hold.
@@ -83,7 +83,25 @@ pub struct SharedLimit<'a> {
 impl Limits {
     /// One limit for all, and one for each caller that has a rate of its own.
     pub fn new(global: Rate, callers: impl IntoIterator<Item = (Arc<str>, Rate)>, clock: &Clock) -> Self {
-        let limit = |limiter, name: String, rate| Limit { limiter, name, rate, bucket: clock.bucket(rate) };
+        Self::of_rates(global, callers, clock, |_, _| None)
+    }
+
+    /// The same limits with other rates. One whose rate stays goes on where it stands.
+    #[must_use]
+    pub fn renewed(&self, global: Rate, callers: impl IntoIterator<Item = (Arc<str>, Rate)>) -> Self {
+        let all = || self.callers.values().chain([&self.global]);
+        let former = |name: &str, rate| all().find(|limit| limit.name == name && limit.rate == rate).map(|limit| Arc::clone(&limit.bucket));
+        Self { are_shared: self.are_shared, ..Self::of_rates(global, callers, &self.clock, former) }
+    }
+
+    fn of_rates(
+        global: Rate,
+        callers: impl IntoIterator<Item = (Arc<str>, Rate)>,
+        clock: &Clock,
+        former: impl Fn(&str, Rate) -> Option<Arc<Bucket>>,
+    ) -> Self {
+        let bucket = |name: &str, rate| former(name, rate).unwrap_or_else(|| Arc::new(clock.bucket(rate)));
+        let limit = |limiter, name: String, rate| Limit { limiter, bucket: bucket(&name, rate), name, rate };
         let of_caller = |(name, rate): (Arc<str>, Rate)| {
             let shared_name = format!("caller:{name}");
             (name, limit(Limiter::Caller, shared_name, rate))
@@ -147,6 +165,19 @@ mod tests {
         assert_eq!(take(&limits, "reports", 1).map_err(|limited| limited.limiter), Err(Limiter::Global));
         clock.advance(half_a_minute);
         assert_eq!(take(&limits, "dialer", 1), Ok(()));
+    }
+
+    #[test]
+    fn a_limit_goes_on_where_it_stands_unless_its_rate_changes() {
+        let clock = Clock::manual("2026-03-24T12:00:00Z".parse().expect("a time"));
+        let callers = [("dialer".into(), rate("2/min")), ("crm".into(), rate("1/min"))];
+        let limits = Limits::new(rate("9/s"), callers, &clock);
+        assert_eq!((take(&limits, "dialer", 2), take(&limits, "crm", 1)), (Ok(()), Ok(())));
+        let renewed = limits.renewed(rate("9/s"), [("dialer".into(), rate("2/min")), ("crm".into(), rate("3/min"))]);
+        assert_eq!(take(&renewed, "dialer", 1).map_err(|limited| limited.limiter), Err(Limiter::Caller), "it was used up");
+        assert_eq!(take(&renewed, "crm", 3), Ok(()), "three a minute from now on");
+        assert_eq!(take(&renewed, "reports", 4).map_err(|limited| limited.limiter), Err(Limiter::Global), "six of nine are taken");
+        assert_eq!(take(&renewed.renewed(rate("4/s"), []), "dialer", 4), Ok(()), "a caller without a rate of its own");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Secrets in a configuration: named by where they are, read once, never shown.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -54,6 +54,14 @@ impl Secret {
     /// Whether the secret stands in the configuration itself.
     pub fn is_plain(&self) -> bool {
         matches!(self, Self::Plain(_))
+    }
+
+    /// The file that it is in, if it is in one.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::File(FilePath { file }) => Some(file),
+            Self::Env(_) | Self::Plain(_) => None,
+        }
     }
 
     /// Reads the secret from where it is.

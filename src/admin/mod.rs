@@ -1,6 +1,7 @@
 //! The operators' listener: health, metrics, where the budgets stand, what is kept, what may be done about it, and a page that shows it.
 
 mod cache;
+mod config;
 mod control;
 mod explain;
 mod history;
@@ -14,6 +15,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, HeaderValue};
 use http::request::Parts;
@@ -46,6 +48,10 @@ const ACT_TIMEOUT: Duration = Duration::from_secs(10);
 /// What is said of readiness while nothing is heard of other gateways.
 const OUT_OF_STEP: &str = "ready, degraded: the shared Redis cannot be reached, so copies and purges are not shared\n";
 
+/// What is said of readiness while the configuration that was read last is not in force. Not why: that may not be for everybody.
+const NOT_IN_FORCE: &str =
+    "warning: the configuration that was read last cannot come into force, and an older one is: see /admin/v1/config\n";
+
 /// A value, or what is answered instead.
 type Refused<T> = Result<T, Box<Problem>>;
 
@@ -54,7 +60,7 @@ type Refused<T> = Result<T, Box<Problem>>;
 pub struct Admin {
     live: Live,
     /// Only a digest is compared: how long that takes says nothing about the token.
-    token: Option<Arc<[u8; 32]>>,
+    token: Arc<ArcSwapOption<[u8; 32]>>,
     draining: CancellationToken,
     history: Arc<History>,
     /// What callers are shown.
@@ -64,8 +70,13 @@ pub struct Admin {
 impl Admin {
     /// Answers for `live`; not ready any more once `draining` is cancelled.
     pub fn new(live: Live, token: Option<&Revealed>, draining: CancellationToken) -> Self {
-        let token = token.map(|token| Arc::new(Sha256::digest(token.expose()).into()));
+        let token = Arc::new(ArcSwapOption::new(token.map(digest)));
         Self { live, token, draining, history: Arc::default(), certificates: None }
+    }
+
+    /// Asks for this token from now on.
+    pub fn ask_for(&self, token: Option<&Revealed>) {
+        self.token.store(token.map(digest));
     }
 
     /// The same, telling also when these are over.
@@ -125,6 +136,7 @@ impl Admin {
                 Ok(json(StatusCode::OK, &blocking(move || overview::overview(&gateway)).await?))
             }
             (&Method::GET | &Method::HEAD, "decisions", _) => Ok(json(StatusCode::OK, &self.history.shown(gateway))),
+            (&Method::GET | &Method::HEAD, "config", _) => Ok(json(StatusCode::OK, &config::config(&self.live.in_force()))),
             (&Method::POST, "kill-switch", _) => {
                 Ok(json(StatusCode::OK, &control::switch(gateway, &act(&head.headers, body).await?).await?))
             }
@@ -138,7 +150,7 @@ impl Admin {
             (&Method::POST, _, Some(budget)) => {
                 Ok(json(StatusCode::CREATED, &control::raise(gateway, budget, &act(&head.headers, body).await?).await?))
             }
-            (_, "budgets" | "decisions" | "explain" | "ledger" | "ledger.csv" | "overview" | "requests" | "spending", _) => {
+            (_, "budgets" | "config" | "decisions" | "explain" | "ledger" | "ledger.csv" | "overview" | "requests" | "spending", _) => {
                 Err(method_not_allowed("GET"))
             }
             (_, "kill-switch", _) => Err(method_not_allowed("GET and POST")),
@@ -157,8 +169,9 @@ impl Admin {
             plain(StatusCode::OK, TEXT, "ready, degraded: the ledger cannot be written, so nothing is bought\n")
         } else {
             let state = if gateway.is_in_step() { "ready\n" } else { OUT_OF_STEP };
-            let warnings = gateway.ledger_warnings();
+            let (warnings, in_force) = (gateway.ledger_warnings(), self.live.in_force());
             let lines = warnings.iter().map(|warning| format!("warning: {warning}\n"));
+            let lines = lines.chain(in_force.refused.iter().map(|_| NOT_IN_FORCE.to_owned()));
             plain(StatusCode::OK, TEXT, [state.to_owned()].into_iter().chain(lines).collect::<String>())
         }
     }
@@ -166,7 +179,8 @@ impl Admin {
     /// Who has the token is an operator. Without one, whoever reaches the listener is, but not a page in a browser on this machine: the
     /// name that led it here would be another one than the machine's own.
     fn check(&self, head: &Parts) -> Refused<()> {
-        let Some(token) = &self.token else {
+        let token = self.token.load();
+        let Some(token) = &*token else {
             let field = || head.headers.get(HOST).and_then(|host| host.to_str().ok()?.parse().ok());
             let is_own = head.uri.authority().cloned().or_else(field).is_some_and(|host| is_own(&host));
             let detail = "without admin.token this listener is asked by its IP address, or as localhost";
@@ -186,6 +200,10 @@ impl Service for Admin {
     async fn call(&self, request: Request<Incoming>) -> Result<Response<Body>, Abort> {
         Ok(self.answer(request).await.unwrap_or_else(|refusal| refusal.response()))
     }
+}
+
+fn digest(token: &Revealed) -> Arc<[u8; 32]> {
+    Arc::new(Sha256::digest(token.expose()).into())
 }
 
 /// Whether a host is named in a way that no foreign page can be served under.
@@ -244,7 +262,7 @@ fn problem(status: StatusCode, code: &'static str, detail: impl Into<String>) ->
 }
 
 fn not_found() -> Box<Problem> {
-    let detail = "here are /, /livez, /readyz, /metrics, and under /admin/v1: acknowledge-loss, budgets, budgets/{name}/overrides, cache/{enterprise}/{number}, decisions, explain, kill-switch, ledger, ledger.csv, overview, purge, requests, spending";
+    let detail = "here are /, /livez, /readyz, /metrics, and under /admin/v1: acknowledge-loss, budgets, budgets/{name}/overrides, cache/{enterprise}/{number}, config, decisions, explain, kill-switch, ledger, ledger.csv, overview, purge, requests, spending";
     problem(StatusCode::NOT_FOUND, "not_found", detail)
 }
 

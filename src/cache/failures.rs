@@ -18,17 +18,16 @@ pub struct FailedLooks {
     numbers: Moka<Key, Duration>,
     /// The latest of all, in nanoseconds: mostly none failed lately, and then no number is looked up.
     latest: AtomicU64,
-    /// How long it matters that one failed.
-    matters: Duration,
+}
+
+impl Default for FailedLooks {
+    fn default() -> Self {
+        let numbers = Moka::builder().max_capacity(FAILED).eviction_policy(EvictionPolicy::lru()).build();
+        Self { numbers, latest: AtomicU64::new(0) }
+    }
 }
 
 impl FailedLooks {
-    /// Remembers looks that failed for at least so long.
-    pub fn new(matters: Duration) -> Self {
-        let numbers = Moka::builder().max_capacity(FAILED).eviction_policy(EvictionPolicy::lru()).build();
-        Self { numbers, latest: AtomicU64::new(0), matters }
-    }
-
     /// A look for the number failed at `now`.
     pub fn failed(&self, key: Key, now: Duration) {
         self.numbers.insert(key, now);
@@ -40,10 +39,11 @@ impl FailedLooks {
         self.numbers.invalidate(key);
     }
 
-    /// When the last look for the number failed, if none has been answered since and it matters at `now`.
-    pub fn of(&self, key: &Key, now: Duration) -> Option<Duration> {
+    /// When the last look for the number failed, if none has been answered since. It is asked where that matters for a time of `matters`: a failure
+    /// that was longer ago may not be told.
+    pub fn of(&self, key: &Key, now: Duration, matters: Duration) -> Option<Duration> {
         let latest = Duration::from_nanos(self.latest.load(Ordering::Relaxed));
-        if now.saturating_sub(latest) < self.matters { self.numbers.get(key) } else { None }
+        if now.saturating_sub(latest) < matters { self.numbers.get(key) } else { None }
     }
 }
 
@@ -57,13 +57,16 @@ mod tests {
         let (second, enterprise) = (Duration::from_secs(1), "6a09cdc3-8948-47f0-aa62-74ac943d6c58".parse().expect("a UUID"));
         let key = |number: &str| Key { partition: Partition::SHARED, enterprise, number: number.parse().expect("E.164") };
         let (one, other) = (key("+12025550001"), key("+12025550002"));
-        let looks = FailedLooks::new(10 * second);
-        assert_eq!(looks.of(&one, second), None);
+        let (looks, matters) = (FailedLooks::default(), 10 * second);
+        assert_eq!(looks.of(&one, second, matters), None);
         looks.failed(one, second);
-        assert_eq!([looks.of(&one, 2 * second), looks.of(&other, 2 * second), looks.of(&one, 11 * second)], [Some(second), None, None]);
+        assert_eq!(
+            [looks.of(&one, 2 * second, matters), looks.of(&other, 2 * second, matters), looks.of(&one, 11 * second, matters)],
+            [Some(second), None, None]
+        );
         looks.failed(other, 20 * second);
         looks.failed(one, 21 * second);
         looks.answered(&one);
-        assert_eq!([looks.of(&one, 21 * second), looks.of(&other, 21 * second)], [None, Some(20 * second)]);
+        assert_eq!([looks.of(&one, 21 * second, matters), looks.of(&other, 21 * second, matters)], [None, Some(20 * second)]);
     }
 }

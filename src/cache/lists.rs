@@ -1,12 +1,14 @@
 //! Pages of lists, kept for a short while.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
+use moka::Expiry;
 use moka::sync::Cache as Moka;
 
 use super::Config;
-use super::moments::{Fate, Moments, Scope};
+use super::moments::{Fate, Moments, Scope, nanos};
 use crate::policy::entitlement::Partition;
 use crate::telnyx::EnterpriseId;
 use crate::wire::encoding::Encodable;
@@ -36,7 +38,8 @@ pub struct Lists {
     outdated: Moka<(Partition, EnterpriseId), Duration>,
     /// When lists were purged, whoever may read them.
     purged: Moments,
-    ttl: Duration,
+    /// How long pages that are stored from now on are fresh, in nanoseconds.
+    ttl: Arc<AtomicU64>,
 }
 
 /// A page. Times are monotonic.
@@ -45,18 +48,35 @@ struct Page {
     body: Encodable,
     begun: Duration,
     stored: Duration,
+    /// How long it is fresh.
+    lifetime: Duration,
+}
+
+/// Pages leave when they are not fresh any more.
+struct Life;
+
+impl Expiry<ListKey, Page> for Life {
+    fn expire_after_create(&self, _: &ListKey, page: &Page, _: Instant) -> Option<Duration> {
+        Some(page.lifetime.max(Duration::from_secs(1)))
+    }
+
+    fn expire_after_update(&self, _: &ListKey, page: &Page, _: Instant, _: Option<Duration>) -> Option<Duration> {
+        Some(page.lifetime.max(Duration::from_secs(1)))
+    }
 }
 
 impl Lists {
     /// No pages yet.
     pub fn new(config: &Config) -> Self {
         let weight = |key: &ListKey, page: &Page| u32::try_from(key.query.len() + page.body.size() + 256).unwrap_or(u32::MAX);
-        let pages = Moka::builder()
-            .max_capacity(config.max_size.0 as u64 / SHARE)
-            .weigher(weight)
-            .time_to_live(config.list_ttl.0.max(Duration::from_secs(1)))
-            .build();
-        Self { pages, outdated: Moka::new(OUTDATED), purged: Moments::default(), ttl: config.list_ttl.0 }
+        let pages = Moka::builder().max_capacity(config.max_size.0 as u64 / SHARE).weigher(weight).expire_after(Life).build();
+        let ttl = Arc::new(AtomicU64::new(nanos(config.list_ttl.0)));
+        Self { pages, outdated: Moka::new(OUTDATED), purged: Moments::default(), ttl }
+    }
+
+    /// Pages that are stored from now on are fresh for so long.
+    pub fn renew(&self, ttl: Duration) {
+        self.ttl.store(nanos(ttl), Ordering::Relaxed);
     }
 
     /// A page that is still fresh at `now`, and its age.
@@ -65,12 +85,13 @@ impl Lists {
         let age = now.saturating_sub(page.stored);
         let outdated = self.outdated.get(&(key.partition, key.enterprise));
         let stands = self.purged.fate_of_enterprise(key.enterprise, page.begun) == Fate::Stands;
-        (stands && age < self.ttl && outdated.is_none_or(|outdated| page.begun >= outdated)).then_some((page.body, age))
+        (stands && age < page.lifetime && outdated.is_none_or(|outdated| page.begun >= outdated)).then_some((page.body, age))
     }
 
     /// Keeps a page that was asked for at `begun` and came at `stored` (monotonic).
     pub fn store(&self, key: ListKey, body: Encodable, begun: Duration, stored: Duration) {
-        self.pages.insert(key, Page { body, begun, stored });
+        let lifetime = Duration::from_nanos(self.ttl.load(Ordering::Relaxed));
+        self.pages.insert(key, Page { body, begun, stored, lifetime });
     }
 
     /// Telnyx's list may differ from `now` on (monotonic): no page that was asked for before is served any more.

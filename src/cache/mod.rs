@@ -22,6 +22,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache as Moka;
 use strum::{IntoStaticStr, VariantArray};
@@ -87,18 +88,41 @@ pub struct Cache {
     outdated: Moka<Key, Duration>,
     /// When copies were purged, or all of an enterprise forgotten, whoever may read them.
     moments: Moments,
+    lifetimes: Arc<ArcSwap<Lifetimes>>,
+}
+
+/// How long copies made from now on are fresh. Those that are kept already stay so for as long as they were to.
+#[derive(Debug)]
+struct Lifetimes {
     config: Config,
     /// Of enterprises with lifetimes of their own.
     configs: HashMap<EnterpriseId, Config>,
 }
 
+impl Lifetimes {
+    fn of(&self, key: &Key) -> &Config {
+        self.configs.get(&key.enterprise).unwrap_or(&self.config)
+    }
+
+    fn longest(&self) -> Duration {
+        self.configs.values().map(Config::longest_life).fold(self.config.longest_life(), Duration::max)
+    }
+}
+
 impl Cache {
     /// An empty cache. `configs`: of enterprises with lifetimes of their own.
     pub fn new(config: &Config, configs: HashMap<EnterpriseId, Config>, on_eviction: OnEviction) -> Self {
-        let longest_life = configs.values().map(Config::longest_life).fold(config.longest_life(), Duration::max);
-        let entries = Arc::new(Store::new(config.max_size.0 as u64, longest_life, on_eviction));
+        let lifetimes = Lifetimes { config: config.clone(), configs };
+        let entries = Arc::new(Store::new(config.max_size.0 as u64, lifetimes.longest(), on_eviction));
         let outdated = Moka::builder().max_capacity(OUTDATED).eviction_policy(EvictionPolicy::lru()).build();
-        Self { entries, outdated, moments: Moments::default(), config: config.clone(), configs }
+        Self { entries, outdated, moments: Moments::default(), lifetimes: Arc::new(ArcSwap::from_pointee(lifetimes)) }
+    }
+
+    /// Makes copies from now on with these lifetimes; `configs`: of enterprises with lifetimes of their own. How much is kept stays as it is.
+    pub fn renew(&self, config: &Config, configs: HashMap<EnterpriseId, Config>) {
+        let lifetimes = Lifetimes { config: config.clone(), configs };
+        self.entries.live(lifetimes.longest());
+        self.lifetimes.store(Arc::new(lifetimes));
     }
 
     /// The copy of an answer, fresh or not, unless it is too old to be served in any way.
@@ -119,13 +143,13 @@ impl Cache {
         self.moments.fate(entry.key().enterprise, entry.key().number, entry.begun())
     }
 
-    fn config_of(&self, key: &Key) -> &Config {
-        self.configs.get(&key.enterprise).unwrap_or(&self.config)
+    fn lifetimes(&self) -> Arc<Lifetimes> {
+        self.lifetimes.load_full()
     }
 
     /// Makes an entry of an answer that was asked for at `begun` and came at `stored` (monotonic). It is not kept yet.
     pub fn entry(&self, key: &Key, content: Content, begun: Duration, stored: Duration) -> Entry {
-        let lifetime = self.config_of(key).lifetime(content.kind, key);
+        let lifetime = self.lifetimes.load().of(key).lifetime(content.kind, key);
         Entry::new(key, content, begun, stored, lifetime)
     }
 
@@ -206,7 +230,7 @@ impl Cache {
 
 impl std::fmt::Debug for Cache {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Cache").field("config", &self.config).finish_non_exhaustive()
+        f.debug_struct("Cache").field("lifetimes", &self.lifetimes).finish_non_exhaustive()
     }
 }
 

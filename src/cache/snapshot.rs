@@ -105,10 +105,10 @@ impl Cache {
         out.write_all(&MAGIC)?;
         out.write_all(&VERSION.to_le_bytes())?;
         out.write_all(&now.as_nanosecond().to_le_bytes())?;
-        let mut count: u64 = 0;
+        let (mut count, lifetimes) = (0_u64, self.lifetimes());
         for entry in self.copies() {
             let key = entry.key();
-            let is_of_use = entry.age(elapsed) < self.config_of(key).longest_life() && entry.body().len() <= LONGEST_RECORD - FIXED;
+            let is_of_use = entry.age(elapsed) < lifetimes.of(key).longest_life() && entry.body().len() <= LONGEST_RECORD - FIXED;
             if key.partition == Partition::SHARED && is_of_use {
                 write_record(out, &entry, elapsed)?;
                 count += 1;
@@ -147,12 +147,12 @@ impl Cache {
         let written = head(&mut source)?;
         let since = Duration::try_from(now.duration_since(written));
         let (clock_went_back, gap) = (since.is_err(), since.unwrap_or_default());
-        let (mut kept, mut weight, mut count) = (Vec::new(), 0, 0_u64);
+        let (mut kept, mut weight, mut count, lifetimes) = (Vec::new(), 0, 0_u64, self.lifetimes());
         while let Some(record) = next_record(&mut source)? {
             count += 1;
             let Record { key, content, age, lifetime, outdated } = record;
             let age = age.saturating_add(gap);
-            let config = self.config_of(&key);
+            let config = lifetimes.of(&key);
             if age >= config.longest_life() || age > elapsed {
                 continue;
             }
@@ -163,7 +163,7 @@ impl Cache {
                 entry = entry.outdated(elapsed);
             }
             weight += u64::from(entry.weight());
-            if weight > self.config.max_size.0 as u64 {
+            if weight > lifetimes.config.max_size.0 as u64 {
                 // The rest is read for the checksum alone.
                 continue;
             }

@@ -50,7 +50,8 @@ pub(super) struct Store {
     /// The bound, in bytes.
     room: u64,
     /// How long a copy stays at most.
-    life: Duration,
+    /// No copy is of use that is older, in nanoseconds. It only grows, since a copy may be from when it was longer.
+    life: AtomicU64,
     /// What came before this (monotonic, in nanoseconds) is too old, by the latest time that the table was told.
     oldest: AtomicU64,
     on_eviction: OnEviction,
@@ -86,7 +87,20 @@ impl Store {
     /// No copies yet, and room for so many bytes of them. `on_eviction` is told of all that leave on their own.
     pub(super) fn new(room: u64, life: Duration, on_eviction: OnEviction) -> Self {
         let parts = (0..PARTS).map(|_| Part::default()).collect();
-        Self { parts, hasher: RandomState::default(), room, life, oldest: AtomicU64::new(0), on_eviction, totals: Apart::default() }
+        Self {
+            parts,
+            hasher: RandomState::default(),
+            room,
+            life: AtomicU64::new(nanos(life)),
+            oldest: AtomicU64::new(0),
+            on_eviction,
+            totals: Apart::default(),
+        }
+    }
+
+    /// Copies are of use for at least so long.
+    pub(super) fn live(&self, life: Duration) {
+        self.life.fetch_max(nanos(life), Ordering::Relaxed);
     }
 
     /// The key's copy, unless it is too old.
@@ -262,7 +276,7 @@ impl Store {
     }
 
     fn learn(&self, now: Duration) {
-        let oldest = nanos(now.saturating_sub(self.life));
+        let oldest = nanos(now).saturating_sub(self.life.load(Ordering::Relaxed));
         if oldest >= self.oldest().saturating_add(TICK) {
             self.oldest.fetch_max(oldest, Ordering::Relaxed);
         }

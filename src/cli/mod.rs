@@ -1,6 +1,7 @@
 //! The command line: arguments, which command runs, and how the process ends.
 
 mod client;
+mod config;
 mod control;
 mod explain;
 mod ledger;
@@ -67,6 +68,12 @@ enum Command {
         #[arg(long)]
         print: bool,
     },
+    /// Show the configuration that a running gateway goes by, secrets left out, and what of its file is not in force.
+    #[command(after_help = examples(&[
+        ("is the edit in force?", "reputation-gateway config"),
+        ("what waits for a restart?", "reputation-gateway config --json | jq .data.restart_needed"),
+    ]))]
+    Config(config::Config),
     /// Run the Telnyx stand-in alone.
     Sandbox {
         /// Where to listen.
@@ -198,6 +205,7 @@ pub fn run() -> ExitCode {
         Command::Health(place) => client::health(&place),
         Command::Budgets(budgets) => budgets.run().and_then(|text| announce(&text)),
         Command::Ledger { command } => return command.run(),
+        Command::Config(config) => config.run().and_then(|text| announce(&text)),
         Command::KillSwitch(switch) => switch.run().and_then(|text| announce(&text)),
         Command::AcknowledgeLoss(acknowledge) => acknowledge.run().and_then(|text| announce(&text)),
         Command::Explain(explain) => explain.run().and_then(|text| announce(&text)),

@@ -2,14 +2,15 @@
 
 use std::net::{AddrParseError, SocketAddr};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::thread::available_parallelism;
 
 use clap::Args;
 use sd_notify::NotifyState;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Failed, SANDBOX, Source, announce, environment, runtime};
-use crate::app::{self, App, StartError};
+use crate::app::{self, App, Reload, StartError};
 use crate::clock::Clock;
 use crate::config::{Config, LoadError};
 use crate::sandbox::{self, Sandbox};
@@ -58,6 +59,13 @@ impl FromStr for Standin {
 
 impl Serve {
     pub(super) fn run(self) -> Result<(), Failed> {
+        let config = self.load()?;
+        let _log = telemetry::init(&config.telemetry)?;
+        runtime(ASIDE)?.block_on(self.serve(config))
+    }
+
+    /// The configuration, with what the command line says over it.
+    fn load(&self) -> Result<Config, LoadError> {
         let mut config = match (&self.source.config, self.sandbox) {
             (None, Some(_)) => Config::parse(DEMO, "demo.toml", environment()).map_err(LoadError::Wrong)?,
             _ => self.source.load()?,
@@ -66,45 +74,76 @@ impl Serve {
             config.server.listen = OneOrMany::One(listen);
         }
         config.admin.listen = self.admin_listen.unwrap_or(config.admin.listen);
-        let _log = telemetry::init(&config.telemetry)?;
-        runtime(ASIDE)?.block_on(serve(config, self.sandbox))
+        Ok(config)
+    }
+
+    async fn serve(self, mut config: Config) -> Result<(), Failed> {
+        let (clock, sandbox) = (Clock::system(), self.sandbox);
+        config.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
+        let sandbox = match sandbox {
+            None => None,
+            Some(standin) => {
+                let server = bind_sandbox(standin).await?;
+                ask_sandbox(&mut config, server.address());
+                tracing::info!(ledger = %config.ledger.path.display(), "the sandbox charges pretend money, and this ledger records it");
+                Some(server)
+            }
+        };
+        let (file, standin_at) = (self.source.config.clone(), sandbox.as_ref().map(Server::address));
+        let load = move || {
+            let mut config = self.load()?;
+            if let Some(address) = standin_at {
+                ask_sandbox(&mut config, address);
+            }
+            Ok(config)
+        };
+        let source = app::Source { file, load: Arc::new(load) };
+        let app = App::start(&config, &clock).await?.on(Workers::start(config.server.workers)?).reading(source);
+        let mut standin = String::new();
+        if let Some(server) = sandbox {
+            standin = format!(" sandbox={}", server.address());
+            tokio::spawn(server.serve(Sandbox::new(sandbox::Config::default(), clock), std::future::pending()));
+        }
+        // Whoever reads the ready line may send a signal at once.
+        let stop = stop_signal()?;
+        if let Some(reload) = app.reload() {
+            tokio::spawn(reload_on_signal(signal(SignalKind::hangup())?, reload));
+        }
+        announce(&format!("ready listen={} admin={}{standin}", joined(&app.addresses()), app.admin_address()))?;
+        tell_supervisor(&[NotifyState::Ready]);
+        app.run(async {
+            stop.await;
+            tell_supervisor(&[NotifyState::Stopping]);
+        })
+        .await;
+        Ok(())
     }
 }
 
-async fn serve(mut config: Config, sandbox: Option<Standin>) -> Result<(), Failed> {
-    let clock = Clock::system();
-    config.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
-    let sandbox = match sandbox {
-        None => None,
-        Some(standin) => {
-            let server = bind_sandbox(standin).await?;
-            config.upstream.base_url = format!("http://{}/v2", server.address()).parse().expect("a URL of an address");
-            config.upstream.api_key = Secret::Plain("sandbox".to_owned());
-            tracing::info!(ledger = %config.ledger.path.display(), "the sandbox charges pretend money, and this ledger records it");
-            Some(server)
+/// Has what the gateway sends go to the stand-in.
+fn ask_sandbox(config: &mut Config, address: SocketAddr) {
+    config.upstream.base_url = format!("http://{address}/v2").parse().expect("a URL of an address");
+    config.upstream.api_key = Secret::Plain("sandbox".to_owned());
+}
+
+/// Reads the configuration again at each SIGHUP, and tells systemd when that has begun and ended, as `Type=notify` wants it.
+async fn reload_on_signal(mut hangup: Signal, reload: Reload) {
+    while hangup.recv().await.is_some() {
+        match NotifyState::monotonic_usec_now() {
+            Ok(now) => tell_supervisor(&[NotifyState::Reloading, now]),
+            Err(error) => tracing::warn!(%error, "the supervisor is not told of a reload"),
         }
-    };
-    let app = App::start(&config, &clock).await?.on(Workers::start(config.server.workers)?);
-    let mut standin = String::new();
-    if let Some(server) = sandbox {
-        standin = format!(" sandbox={}", server.address());
-        tokio::spawn(server.serve(Sandbox::new(sandbox::Config::default(), clock), std::future::pending()));
+        let status = match reload.now().await {
+            Ok(()) => "the configuration was read again and is in force".to_owned(),
+            Err(why) => format!("an older configuration is in force: {}", why.replace('\n', "; ")),
+        };
+        tell_supervisor(&[NotifyState::Ready, NotifyState::Status(&status)]);
     }
-    // Whoever reads the ready line may send a signal at once.
-    let stop = stop_signal()?;
-    announce(&format!("ready listen={} admin={}{standin}", joined(&app.addresses()), app.admin_address()))?;
-    tell_supervisor(NotifyState::Ready);
-    app.run(async {
-        stop.await;
-        tell_supervisor(NotifyState::Stopping);
-    })
-    .await;
-    Ok(())
 }
 
 /// Tells systemd, where it is that started the process (`Type=notify`). Nobody else sets `NOTIFY_SOCKET`.
-fn tell_supervisor(state: NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state]) {
+fn tell_supervisor(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
         tracing::warn!(%error, "the supervisor that NOTIFY_SOCKET names cannot be told");
     }
 }
@@ -131,17 +170,13 @@ pub(super) fn run_sandbox(listen: SocketAddr, config: sandbox::Config) -> Result
     })
 }
 
-/// Ready on the first SIGTERM or SIGINT. SIGHUP, which would end the process in the middle of a billed call, is only noted.
+/// Ready on the first SIGTERM or SIGINT.
 fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let mut hangup = signal(SignalKind::hangup())?;
     Ok(async move {
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => return,
-                _ = interrupt.recv() => return,
-                Some(()) = hangup.recv() => tracing::warn!("SIGHUP changes nothing: a new configuration needs a restart"),
-            }
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
         }
     })
 }

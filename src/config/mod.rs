@@ -2,6 +2,7 @@
 
 mod check;
 mod load;
+mod renew;
 mod sync;
 
 use std::collections::HashMap;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub use check::Unsafe;
 pub use load::{LoadError, PREFIX};
+pub use renew::{InForce, NEED_RESTART, Refused};
 pub use sync::ListSync;
 
 use crate::policy::budget::Budget;

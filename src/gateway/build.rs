@@ -58,7 +58,8 @@ impl Shared {
     /// Makes the engines, for the rules of the first configuration.
     pub(super) fn new(config: &Config, rules: &Rules, clock: &Clock) -> Result<Self, BuildError> {
         let metrics = Metrics::new(&labels(config));
-        metrics.config_reload_success.set(1);
+        metrics.config.reload_success.set(1);
+        metrics.config.last_reload_success.set(clock.now().as_duration().as_secs_f64());
         let evictions = metrics.cache_evictions.clone();
         // Under forwarded credentials the ledger does not know whose part of the cache a call was for.
         let memory = match config.auth.mode {
@@ -80,6 +81,7 @@ impl Shared {
         let cache = Cache::new(&config.cache, config.caches(), on_eviction);
         // After the ledger, which knows what was bought since the snapshot.
         let snapshots = Snapshots::restored(config, &cache, &calls, clock, &metrics);
+        metrics.shared.configured.set(i64::from(redis.is_some()));
         let tier = redis.clone().map(|redis| tier::tier(redis, config, clock, &metrics));
         Ok(Self {
             cache,
@@ -93,7 +95,7 @@ impl Shared {
             clock: clock.clone(),
             looks: Flights::default(),
             fetches: Flights::default(),
-            failed_looks: FailedLooks::new(config.cache.error_ttl.0),
+            failed_looks: FailedLooks::default(),
             purchases: Flights::default(),
             monitoring,
             waiters: Semaphore::new(config.cache.max_waiters),
@@ -116,7 +118,9 @@ impl Gateway {
     pub fn scrape(&self, certificate_expiry: Option<Duration>) -> Vec<u8> {
         let metrics = &self.0.metrics;
         metrics.certificate_expiry.set(certificate_expiry.unwrap_or_default().as_secs_f64());
-        for budget in self.0.ledger.budgets() {
+        let budgets = self.0.ledger.budgets();
+        metrics.show_budgets(budgets.iter().map(|budget| budget.name.as_str()));
+        for budget in budgets {
             let name = [budget.name.as_str()];
             metrics.budget_limit.with_label_values(&name).set(budget.limit.as_metric());
             metrics.budget_spent.with_label_values(&name).set(budget.spent.as_metric());
@@ -165,7 +169,7 @@ fn ledger(config: &Config, redis: Option<Redis>, memory: Duration, clock: &Clock
     Ok(opened?)
 }
 
-fn labels(config: &Config) -> Labels {
+pub(super) fn labels(config: &Config) -> Labels {
     let callers = config.caller.iter().map(|caller| Arc::from(caller.name.as_str()));
     Labels {
         callers: callers.chain([Arc::from(ANONYMOUS)]).collect(),

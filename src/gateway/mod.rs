@@ -63,7 +63,7 @@ pub use counted::Counted;
 pub use decisions::Wanted;
 pub use explain::Unexplained;
 pub use inspect::Known;
-pub use live::Live;
+pub use live::{ApplyError, Live};
 pub use past::Untold;
 pub use purge::{Purge, Purged};
 
@@ -144,7 +144,7 @@ impl Rules {
 }
 
 /// The gateway's own keys, as `Authorization` values marked sensitive.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Keys {
     /// For every enterprise that has none of its own.
     default: Option<HeaderValue>,

@@ -139,7 +139,7 @@ impl Gateway {
             unknown_ago: since(calls.unknown.map(|call| call.sent), now),
             memory: now.saturating_sub(self.0.remembers_since),
             in_flight,
-            look_failed_ago: since(self.0.failed_looks.of(&ask.key, now), now),
+            look_failed_ago: since(self.0.failed_looks.of(&ask.key, now, self.0.rules.policy.error_ttl), now),
             probe: None,
             refused: None,
         };

@@ -30,6 +30,16 @@ impl View {
         Ok(Self::of(config, shared, (limits, upstream, enterprise::no_soles_yet()), rules))
     }
 
+    /// The next, with the same engines. Nothing of it is in force yet.
+    pub(super) fn next(&self, config: &Config) -> Result<Self, BuildError> {
+        let keys = keys(config)?;
+        // Another key may be another account's.
+        let soles = if keys == self.rules.keys { self.sole_enterprises.clone() } else { enterprise::no_soles_yet() };
+        let limits = self.limits.renewed(config.fresh.rate, config.rated_callers());
+        let rules = rules(config, keys, sync::Plan::of(config, &self.clock, self.rules.sync.as_ref()));
+        Ok(Self::of(config, Arc::clone(&self.shared), (limits, self.upstream.renewed(&config.upstream), soles), rules))
+    }
+
     fn of(config: &Config, shared: Arc<Shared>, (limits, upstream, soles): (Limits, Client, enterprise::Sole), rules: Rules) -> Self {
         let auth = Auth::new(&config.auth, &config.caller);
         let callers = auth.names().iter().map(|name| shared.metrics.requests.caller(name)).collect();

@@ -1,7 +1,5 @@
 //! TLS for callers: certificates from PEM files, read again when the files change.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -18,6 +16,7 @@ use x509_cert::Certificate;
 use x509_cert::der::Decode;
 
 use super::config::Tls;
+use crate::files::Stamps;
 
 /// Handshakes look at the files no more often than this.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -55,9 +54,6 @@ struct InForce {
     /// When the first certificate of the chain is over, as Unix time; none, where no date can be read in them.
     expires: Option<Duration>,
 }
-
-/// Changes whenever a file is written, replaced or made readable: inode, change time, length. None for a file that is not there.
-type Stamps = Vec<Option<(u64, i64, i64, u64)>>;
 
 impl Certificates {
     /// Reads the files.
@@ -112,11 +108,7 @@ impl Certificates {
 }
 
 fn stamps(files: &Tls) -> Stamps {
-    let stamp = |path: &Path| {
-        let metadata = fs::metadata(path).ok()?;
-        Some((metadata.ino(), metadata.ctime(), metadata.ctime_nsec(), metadata.len()))
-    };
-    [Some(&files.certificate), Some(&files.private_key), files.client_ca.as_ref()].into_iter().flatten().map(|path| stamp(path)).collect()
+    Stamps::of([Some(&files.certificate), Some(&files.private_key), files.client_ca.as_ref()].into_iter().flatten().map(PathBuf::as_path))
 }
 
 fn read(files: &Tls) -> Result<InForce, TlsError> {

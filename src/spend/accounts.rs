@@ -174,6 +174,11 @@ impl Accounts {
         Self { current: budgets.into_iter().map(unloaded).collect(), open: BTreeMap::new(), changes: Vec::new() }
     }
 
+    /// Has these accounts instead. Open holds stay, and count in each whose balance is read again.
+    pub(super) fn replace(&mut self, budgets: &[Budget]) {
+        self.current = Self::new(budgets.to_vec()).current;
+    }
+
     /// Moves every account into its window at `now`; `fold` tells what the ledger's file has for a window.
     pub(super) fn roll<E>(&mut self, now: Timestamp, mut fold: impl FnMut(&Budget, Interval) -> Result<Standing, E>) -> Result<(), E> {
         for account in self.current.iter_mut().filter(|account| !account.window.contains(now)) {

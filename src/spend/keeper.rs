@@ -9,7 +9,7 @@ use jiff::{SignedDuration, tz::TimeZone};
 
 use super::accounts::OpenHold;
 use super::writer::{Correction, Ending, Granting, Request, Switching};
-use super::{BudgetStatus, End, HoldId, NotHeld, OpenFailure, OverrideRefused, Posted, View};
+use super::{BudgetStatus, Budgets, End, HoldId, NotHeld, OpenFailure, OverrideRefused, Posted, View};
 use crate::clock::Clock;
 use crate::policy::budget::Budget;
 use crate::policy::money::Usd;
@@ -25,6 +25,9 @@ pub(super) trait Keeper: Send {
     /// Decides and records all of a batch. An empty one shows whether the ledger can be written; the first also does what a start has to.
     /// After an error none of its holds may be used; its ends come again with the next batch, and are recorded once.
     async fn commit(&mut self, batch: &Batch) -> Result<Written, OpenFailure>;
+
+    /// Goes by other budgets from the next commit on.
+    fn rebudget(&mut self, budgets: &Budgets);
 
     /// What everyone may see now.
     fn view(&self, available: bool) -> View;

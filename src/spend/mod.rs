@@ -37,7 +37,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
@@ -89,6 +89,8 @@ impl Default for Config {
 #[derive(Clone)]
 pub struct Ledger {
     queue: mpsc::Sender<Command>,
+    /// Budgets that the writer does not go by yet.
+    ordered: Arc<ArcSwapOption<Budgets>>,
     view: Arc<ArcSwap<View>>,
     stop: Arc<Stop>,
     place: Place,
@@ -97,6 +99,13 @@ pub struct Ledger {
     clock: Clock,
     /// For a ledger that others keep: how long a hold may take. Holds are refused at once while it is known to be away.
     answers_within: Option<Duration>,
+}
+
+/// What is held against, and how long calls have to be remembered.
+#[derive(Clone, Debug)]
+struct Budgets {
+    budgets: Vec<Budget>,
+    memory: Duration,
 }
 
 /// What the writer last committed, for everyone to see.
@@ -167,7 +176,7 @@ impl Ledger {
         answers_within: Option<Duration>,
     ) -> Result<Self, OpenFailure> {
         let mut writer = Writer::new(keeper, observe);
-        let view = writer.view();
+        let (view, ordered) = (writer.view(), writer.ordered());
         let (queue, commands) = mpsc::channel(SEATS);
         let closing = Arc::new(Mutex::new(queue.clone().try_reserve_owned().ok()));
         let (opened, is_open) = std::sync::mpsc::sync_channel(1);
@@ -188,7 +197,7 @@ impl Ledger {
         };
         thread::Builder::new().name("ledger".to_owned()).spawn(run).map_err(OpenFailure::Writer)?;
         is_open.recv().unwrap_or_else(|_| Err(OpenFailure::Writer(io::ErrorKind::BrokenPipe.into())))?;
-        Ok(Self { queue, view, stop, place, closing, clock, answers_within })
+        Ok(Self { queue, ordered, view, stop, place, closing, clock, answers_within })
     }
 
     /// Holds a charge's price in every budget that applies, or in none. Returns when that is durable.
@@ -259,6 +268,15 @@ impl Ledger {
         let granted =
             Override { granted_at: store::recorded(granted.granted_at), expires_at: store::recorded(granted.expires_at), ..granted };
         self.command(|answer| Command::Grant(Granting { granted, answer })).await?
+    }
+
+    /// Goes by these budgets, and remembers calls for as long, from the next decision on: a budget is a view over what was charged, so nothing that
+    /// was spent is lost. Those of a shared ledger differ from the former ones in their limits alone. Waits until everyone sees them, which no
+    /// decision waits for.
+    pub async fn rebudget(&self, budgets: Vec<Budget>, memory: Duration) {
+        self.ordered.store(Some(Arc::new(Budgets { budgets, memory })));
+        // A queue without room is being served, and the writer looks for them each time.
+        let _seen = self.command(Command::Rebudget).await;
     }
 
     /// Stops all billable work, or allows it again. A stop is in force at once, whatever becomes of its record, which the ledger

@@ -10,14 +10,14 @@
 use std::mem;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::mpsc::{OwnedPermit, Receiver, Sender};
 use tokio::sync::oneshot;
 
 use super::keeper::{Batch, Keeper, Written};
 use super::stop::Stop;
 use super::{
-    BudgetStatus, End, Event, Finding, Hold, HoldId, KillSwitch, NotHeld, Observe, OpenFailure, Order, Override, OverrideRefused,
+    BudgetStatus, Budgets, End, Event, Finding, Hold, HoldId, KillSwitch, NotHeld, Observe, OpenFailure, Order, Override, OverrideRefused,
     Unavailable, View,
 };
 
@@ -33,6 +33,8 @@ pub(super) enum Command {
     Grant(Granting),
     Switch(Switching),
     Acknowledge(Acknowledging),
+    /// Look for other budgets, and tell when everyone sees them.
+    Rebudget(oneshot::Sender<()>),
     /// Write the ends that are queued, and stop. The queue is closed after the file.
     Close,
 }
@@ -110,6 +112,8 @@ pub(super) async fn answered<T>(answer: oneshot::Receiver<T>, queue: &Sender<Com
 /// Everything the thread owns.
 pub(super) struct Writer<K> {
     keeper: K,
+    /// Budgets that somebody ordered.
+    ordered: Arc<ArcSwapOption<Budgets>>,
     view: Arc<ArcSwap<View>>,
     observe: Observe,
     /// Ends that could not be written yet.
@@ -121,12 +125,17 @@ pub(super) struct Writer<K> {
 impl<K: Keeper> Writer<K> {
     pub(super) fn new(keeper: K, observe: Observe) -> Self {
         let view = Arc::new(ArcSwap::from_pointee(keeper.view(false)));
-        Self { keeper, view, observe, unwritten: Vec::new(), failing: None }
+        Self { keeper, ordered: Arc::default(), view, observe, unwritten: Vec::new(), failing: None }
     }
 
     /// What everyone may see, as it will be published from now on.
     pub(super) fn view(&self) -> Arc<ArcSwap<View>> {
         Arc::clone(&self.view)
+    }
+
+    /// Where other budgets are ordered.
+    pub(super) fn ordered(&self) -> Arc<ArcSwapOption<Budgets>> {
+        Arc::clone(&self.ordered)
     }
 
     /// Opens the ledger for the first time. One that only time can mend is tried again later, and holds are refused until then.
@@ -167,6 +176,7 @@ impl<K: Keeper> Writer<K> {
     /// Has a batch recorded, and answers everyone in it.
     async fn serve(&mut self, commands: impl Iterator<Item = Command>) {
         let mut batch = Batch { ends: mem::take(&mut self.unwritten), ..Batch::default() };
+        let (mut is_ordered, mut see) = (false, Vec::new());
         for command in commands {
             match command {
                 Command::Hold(request) => batch.requests.push(request),
@@ -175,14 +185,23 @@ impl<K: Keeper> Writer<K> {
                 Command::Grant(granting) => batch.grants.push(granting),
                 Command::Switch(switching) => batch.switches.push(switching),
                 Command::Acknowledge(acknowledging) => self.acknowledge(acknowledging).await,
+                Command::Rebudget(seen) => see.push(seen),
                 Command::Close => {}
             }
         }
-        if self.failing.is_some() || !batch.is_empty() || self.keeper.is_due() {
+        // After the commands, so that whoever sent one after these were ordered is judged by them.
+        if let Some(ordered) = self.ordered.swap(None) {
+            self.keeper.rebudget(&ordered);
+            is_ordered = true;
+        }
+        if self.failing.is_some() || is_ordered || !batch.is_empty() || self.keeper.is_due() {
             match self.keeper.commit(&batch).await {
                 Ok(written) => self.succeed(written, batch),
                 Err(error) => self.fail(&error, batch),
             }
+        }
+        for seen in see {
+            let _ = seen.send(());
         }
     }
 

@@ -1,10 +1,12 @@
 //! The metrics, a documented field each. Every series stands from the start: label sets are closed, and each member is made at once.
 
 mod process;
+mod reload;
 mod requests;
 mod upkeep;
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus::core::{Collector, Desc};
@@ -14,6 +16,7 @@ use prometheus::{
 };
 use strum::{IntoStaticStr, VariantArray};
 
+pub use reload::ConfigMetrics;
 pub use requests::{CallerCounters, Requests};
 pub use upkeep::{SharedMetrics, SnapshotMetrics, SyncMetrics, SyncPage};
 
@@ -204,8 +207,10 @@ pub struct Metrics {
     pub certificate_expiry: Gauge,
     /// Spans, by what became of them.
     pub spans: IntCounterVec,
-    /// Whether the configuration that was read last is in force: 0 or 1.
-    pub config_reload_success: IntGauge,
+    /// The configuration in force.
+    pub config: ConfigMetrics,
+    /// The budgets that the gauges tell of.
+    shown: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl Metrics {
@@ -270,8 +275,8 @@ impl Metrics {
                 "When the first certificate shown to callers is over.",
             ))),
             spans: make.int_counters("spans_total", "Spans of traces, by what became of them.", &["result"]),
-            config_reload_success: make
-                .register(IntGauge::with_opts(opts("config_reload_success", "Whether the last configuration is in force."))),
+            config: ConfigMetrics::new(&make),
+            shown: Arc::default(),
             registry: registry.clone(),
         };
         make.of_process();
@@ -286,8 +291,25 @@ impl Metrics {
         text
     }
 
+    /// The budgets that there are. Gauges of others go; what was counted of them stays.
+    pub fn show_budgets<'b>(&self, names: impl Iterator<Item = &'b str>) {
+        let names: BTreeSet<_> = names.map(str::to_owned).collect();
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        for gone in shown.difference(&names) {
+            for gauge in self.budget_gauges() {
+                // It may never have been set.
+                let _gone = gauge.remove_label_values(&[gone]);
+            }
+        }
+        *shown = names;
+    }
+
+    fn budget_gauges(&self) -> [&GaugeVec; 5] {
+        [&self.budget_limit, &self.budget_spent, &self.budget_held, &self.budget_resets, &self.budget_enforced]
+    }
+
     /// Makes each member of each label set, so that a rate is there before the first event.
-    fn stand(&self, labels: &Labels) {
+    pub fn stand(&self, labels: &Labels) {
         for operation in Operation::ALL.iter().map(|operation| operation.as_str()) {
             self.upstream_duration.with_label_values(&[operation]);
             for billing in Billing::ALL {
@@ -305,8 +327,9 @@ impl Metrics {
         for cause in Avoided::ALL {
             self.avoided.add(cause.as_str(), Usd::ZERO);
         }
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).extend(labels.budgets.iter().map(ToString::to_string));
         for budget in &labels.budgets {
-            for gauge in [&self.budget_limit, &self.budget_spent, &self.budget_held, &self.budget_resets, &self.budget_enforced] {
+            for gauge in self.budget_gauges() {
                 gauge.with_label_values(&[&**budget]);
             }
             for percent in &labels.thresholds {

@@ -36,6 +36,7 @@ pub use message::Message;
 pub use stream::{NoStream, Passage, Stream, StreamPlace};
 
 use crate::clock::{Bucket, Clock};
+use crate::units::Rate;
 use crate::wire::base_url::BaseUrl;
 use crate::wire::body::Body;
 use crate::wire::trace::Trace;
@@ -150,6 +151,7 @@ pub struct Client {
     max_in_flight: usize,
     in_flight: Arc<Semaphore>,
     queue: Arc<Semaphore>,
+    pace: Rate,
     rate: Arc<Bucket>,
     breaker: Arc<Breaker>,
     allowance: Arc<Allowance>,
@@ -204,6 +206,7 @@ impl Client {
             max_in_flight: config.max_in_flight,
             in_flight: Arc::new(Semaphore::new(config.max_in_flight)),
             queue: Arc::new(Semaphore::new(config.max_in_flight + config.max_queue)),
+            pace: config.rate,
             rate: Arc::new(clock.bucket(config.rate)),
             breaker: Breaker::new(config, clock),
             allowance: Arc::new(Allowance::new(clock)),
@@ -219,6 +222,20 @@ impl Client {
     /// Its port.
     pub fn port(&self) -> u16 {
         self.base.port()
+    }
+
+    /// The same client with other times and another rate, which goes on where it stands if it is the same. Everything else stays as it was made.
+    #[must_use]
+    pub fn renewed(&self, config: &Config) -> Self {
+        let rate = if config.rate == self.pace { Arc::clone(&self.rate) } else { Arc::new(self.clock.bucket(config.rate)) };
+        Self {
+            queue_timeout: config.queue_timeout.0,
+            timeout: config.timeout.0,
+            connection_lifetime: config.connection_lifetime.0,
+            pace: config.rate,
+            rate,
+            ..self.clone()
+        }
     }
 
     /// Whether a request would be sent at all, as things stand.

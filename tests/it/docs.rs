@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use reputation_gateway::config::Config;
+use reputation_gateway::config::{Config, NEED_RESTART};
 use reputation_gateway::policy::decision::Decision;
 use reputation_gateway::sandbox::Fault;
 use reputation_gateway::secret::Secret;
@@ -83,6 +83,19 @@ fn every_setting_is_in_the_reference_with_no_other_beside_it() {
         explained.extend(key.map(|key| (section.clone(), key)));
     }
     assert_eq!(explained, settings);
+}
+
+#[test]
+fn what_needs_a_restart_is_told_as_it_is() {
+    let configuration = text("docs/configuration.md");
+    let (_, section) = configuration.split_once("## What needs a restart").expect("a section");
+    let rows = section.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
+    let mut told = Vec::new();
+    for row in rows.filter_map(|row| row.strip_prefix("| `[")) {
+        let (table, keys) = row.split_once("]` | ").expect("a table and its keys");
+        told.extend(keys.trim_end_matches(" |").split(", ").map(|key| format!("{table}.{}", key.trim_matches('`'))));
+    }
+    assert_eq!(told, NEED_RESTART);
 }
 
 #[test]

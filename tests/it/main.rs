@@ -33,6 +33,7 @@ mod process;
 mod purge;
 mod reads;
 mod refresh;
+mod reload;
 mod remediation;
 mod replays;
 mod routes;

@@ -4,9 +4,10 @@ use std::process::{Command, Stdio};
 
 use crate::harness::process::said;
 
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 14] = [
     "serve",
     "check-config",
+    "config",
     "sandbox",
     "key",
     "health",

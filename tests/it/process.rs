@@ -122,14 +122,6 @@ async fn the_supervisor_is_told_when_it_is_ready_and_when_it_stops() {
 }
 
 #[tokio::test]
-async fn sighup_does_not_end_it() {
-    let gateway = Process::start(&DEMO);
-    gateway.signal("-HUP");
-    gateway.terminate();
-    assert_eq!(gateway.ended().await.status.code(), Some(0));
-}
-
-#[tokio::test]
 async fn health_does_not_wait_for_a_listener_that_says_nothing() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = silent.local_addr().expect("an address").to_string();

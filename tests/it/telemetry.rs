@@ -14,7 +14,7 @@ const TOKEN: &str = "admin-token-secret";
 const STRANGER: &str = "Bearer-of-a-stranger";
 
 /// Every metric, by its kind: `docs` and dashboards rely on these names.
-const METRICS: [(&str, &str); 30] = [
+const METRICS: [(&str, &str); 32] = [
     ("requests_total", "counter"),
     ("request_duration_seconds", "histogram"),
     ("overhead_seconds", "histogram"),
@@ -44,6 +44,8 @@ const METRICS: [(&str, &str); 30] = [
     ("kill_switch", "gauge"),
     ("tls_certificate_expiry_timestamp_seconds", "gauge"),
     ("config_reload_success", "gauge"),
+    ("config_last_reload_success_timestamp_seconds", "gauge"),
+    ("config_restart_needed", "gauge"),
     ("build_info", "gauge"),
 ];
 

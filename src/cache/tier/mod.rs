@@ -140,7 +140,8 @@ impl Tier {
             self.tell(Told::Degraded(Degraded::CopyNotAsked));
             return None;
         }
-        let (asked, found) = match self.0.client.read(key, cache.config_of(key), sent).await {
+        let lifetimes = cache.lifetimes();
+        let (asked, found) = match self.0.client.read(key, lifetimes.of(key), sent).await {
             Ok(Found::Copy(found)) => (Asked::Hit, Some(found)),
             Ok(Found::Nothing) => (Asked::Miss, None),
             Ok(Found::Damaged) => (Asked::Damaged, None),
@@ -183,7 +184,8 @@ impl Tier {
 
     /// Whether each was kept; none, if the server did not say.
     async fn write(&self, cache: &Cache, entries: &[Entry], token: Option<u64>) -> Option<Vec<bool>> {
-        self.0.client.write(entries, token, |key| cache.config_of(key)).await.ok()
+        let lifetimes = cache.lifetimes();
+        self.0.client.write(entries, token, |key| lifetimes.of(key)).await.ok()
     }
 
     /// These copies are not true any more: has all other gateways told. What cannot be told now is told first when the server is back. It is

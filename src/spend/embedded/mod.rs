@@ -16,7 +16,7 @@ use super::disk::Disk;
 use super::keeper::{Batch, Calendar, Keeper, Written};
 use super::stop::Stop;
 use super::writer::Switching;
-use super::{End, KillSwitch, OpenFailure, View, retention, store};
+use super::{Budgets, End, KillSwitch, OpenFailure, View, retention, store};
 use crate::clock::Clock;
 use crate::policy::budget::Budget;
 
@@ -107,6 +107,11 @@ impl Keeper for Embedded {
             self.accounts.undo();
             self.disk.reopen();
         })
+    }
+
+    /// The file knows what was spent in whichever windows they have. What is remembered was read at the start.
+    fn rebudget(&mut self, budgets: &Budgets) {
+        self.accounts.replace(&budgets.budgets);
     }
 
     fn view(&self, available: bool) -> View {

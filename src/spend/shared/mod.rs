@@ -39,7 +39,7 @@ use self::wire::{Answer, HeldCharge, Join, Joined, Leave, Left, OpenId};
 use super::accounts::{Account, Standing};
 use super::keeper::{Batch, Calendar, Keeper, Written};
 use super::stop::Stop;
-use super::{HoldId, KillSwitch, OpenFailure, View, remembered_since, store};
+use super::{Budgets, HoldId, KillSwitch, OpenFailure, View, remembered_since, store};
 use crate::clock::Clock;
 use crate::policy::budget::Budget;
 
@@ -339,6 +339,15 @@ impl Keeper for Shared {
             self.server.disconnect();
         }
         written
+    }
+
+    /// The server has what was spent by window and scope, which are the same; each gateway says what the limits are.
+    fn rebudget(&mut self, Budgets { budgets, memory }: &Budgets) {
+        self.budgets = budgets.iter().cloned().map(Arc::new).collect();
+        for (account, budget) in self.accounts.iter_mut().zip(&self.budgets) {
+            account.budget = Arc::clone(budget);
+        }
+        self.memory = *memory;
     }
 
     fn view(&self, available: bool) -> View {

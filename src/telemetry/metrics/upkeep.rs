@@ -89,6 +89,8 @@ pub struct SharedMetrics {
     pub degraded: IntCounterVec,
     /// Whether the Redis is reached, and all that others changed is known: 0 or 1; 0 where nothing is shared.
     pub up: IntGauge,
+    /// Whether this gateway is to share anything: 0 or 1.
+    pub configured: IntGauge,
 }
 
 impl SharedMetrics {
@@ -97,6 +99,7 @@ impl SharedMetrics {
             copies: make.int_counters("shared_copies_total", "Copies asked for of the shared Redis.", &["result"]),
             degraded: make.int_counters("shared_degraded_total", "What was done without the shared Redis.", &["what"]),
             up: make.register(IntGauge::with_opts(opts("shared_up", "Whether copies and purges are shared now."))),
+            configured: make.register(IntGauge::with_opts(opts("shared_configured", "Whether anything is to be shared."))),
         }
     }
 }

@@ -14,11 +14,14 @@ pub(crate) mod redis;
 mod wire;
 
 use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use reputation_gateway::app::App;
+use reputation_gateway::app::{App, Source};
 use reputation_gateway::clock::Clock;
-use reputation_gateway::config::Config;
+use reputation_gateway::config::{Config, InForce, LoadError};
+use reputation_gateway::gateway::{ApplyError, Live};
 use reputation_gateway::sandbox::{self, Charges, Fault, Sandbox};
 use reputation_gateway::server::{self, Server};
 use reputation_gateway::units::OneOrMany;
@@ -97,6 +100,7 @@ enum Way {
 }
 
 struct Run {
+    live: Live,
     stop: CancellationToken,
     ended: tokio::task::JoinHandle<()>,
 }
@@ -267,6 +271,44 @@ impl World {
         (&mut self.run.ended).await.expect("the gateway stops");
     }
 
+    /// Puts the world's configuration in force with a change.
+    pub(crate) async fn apply(&mut self, change: impl FnOnce(&mut Config)) -> Result<Arc<InForce>, ApplyError> {
+        let mut wanted = self.config.clone();
+        change(&mut wanted);
+        let applied = self.run.live.apply(wanted.clone()).await;
+        if applied.is_ok() {
+            self.config = wanted;
+        }
+        applied
+    }
+
+    /// What puts configurations in force, for whoever does it beside the test.
+    pub(crate) fn live(&self) -> (Live, Config) {
+        (self.run.live.clone(), self.config.clone())
+    }
+
+    /// Stops the gateway, and starts one anew that reads this file, and reads it again when it changes. Where the world is, is not the file's to say.
+    pub(crate) async fn reading(&mut self, file: &Path) {
+        self.stop().await;
+        let (path, places) = (file.to_owned(), self.config.clone());
+        let load = move || {
+            let mut config = Config::load(Some(&path), [])?;
+            config.upstream.base_url = places.upstream.base_url.clone();
+            (config.server.listen, config.admin.listen) = (places.server.listen.clone(), places.admin.listen);
+            config.ledger.path.clone_from(&places.ledger.path);
+            Ok(config)
+        };
+        let config = load().unwrap_or_else(|error: LoadError| panic!("{error}"));
+        let app = App::start(&config, &self.clock).await.unwrap_or_else(|error| panic!("{error}"));
+        let source = Source { file: Some(file.to_owned()), load: Arc::new(load) };
+        (self.gateway, self.admin, self.run) = Run::of(app.reading(source));
+    }
+
+    /// The configuration in force, as operators see it.
+    pub(crate) async fn in_force(&self) -> serde_json::Value {
+        self.admin("/admin/v1/config").await.json()["data"].take()
+    }
+
     /// Starts a stopped gateway anew on its ledger, with nothing in its memory.
     pub(crate) async fn restart(&mut self) {
         (self.gateway, self.admin, self.run) = Run::start(&self.config, &self.clock).await;
@@ -282,19 +324,28 @@ impl World {
     }
 }
 
+/// A file's text with these settings over the base.
+pub(crate) fn settings(tables: &str) -> String {
+    format!("{BASE}{tables}")
+}
+
 fn configured(tables: &str, change: impl FnOnce(&mut Config)) -> Config {
-    let mut config = Config::parse(&format!("{BASE}{tables}"), "test", []).expect("a configuration");
+    let mut config = Config::parse(&settings(tables), "test", []).expect("a configuration");
     change(&mut config);
     config
 }
 
 impl Run {
     async fn start(config: &Config, clock: &Clock) -> (SocketAddr, SocketAddr, Self) {
-        let app = App::start(config, clock).await.unwrap_or_else(|error| panic!("{error}"));
+        Self::of(App::start(config, clock).await.unwrap_or_else(|error| panic!("{error}")))
+    }
+
+    fn of(app: App) -> (SocketAddr, SocketAddr, Self) {
+        let live = app.live();
         let (gateway, admin) = (app.addresses()[0], app.admin_address());
         let stop = CancellationToken::new();
         let ended = tokio::spawn(app.run(stop.clone().cancelled_owned()));
-        (gateway, admin, Self { stop, ended })
+        (gateway, admin, Self { live, stop, ended })
     }
 }
 

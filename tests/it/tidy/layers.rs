@@ -22,7 +22,7 @@ const ROWS: [&[&str]; 10] = [
 const TOP: &[&str] = &["main", "cli", "app"];
 
 /// The ground: each of these may use those after it.
-const BASE: &[&str] = &["clock", "units", "secret"];
+const BASE: &[&str] = &["clock", "units", "secret", "files"];
 
 /// The stand-in shares nothing with what it is an oracle for, but how to serve, to count money and to tell the time.
 const SANDBOX: &str = "sandbox";
