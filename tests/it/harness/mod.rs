@@ -5,6 +5,7 @@ pub(crate) mod cable;
 pub(crate) mod callers;
 pub(crate) mod chaos;
 mod client;
+pub(crate) mod contract;
 pub(crate) mod frames;
 mod gate;
 pub(crate) mod origin;
@@ -15,6 +16,7 @@ mod wire;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use http::Method;
 use reputation_gateway::app::App;
 use reputation_gateway::clock::Clock;
 use reputation_gateway::config::Config;
@@ -188,9 +190,11 @@ impl World {
         self.ask(&format!("/v2/reputation/numbers/{number}?fresh=true")).send().await
     }
 
-    /// Asks the admin listener.
+    /// Asks the admin listener, whose answer has to be one of its document's.
     pub(crate) async fn admin(&self, path: &str) -> Answer {
-        Ask::new(self.admin, path).send().await
+        let answer = Ask::new(self.admin, path).send().await;
+        contract::CONTRACT.check(&Method::GET, path, &answer).unwrap_or_else(|why| panic!("{path}: {why}"));
+        answer
     }
 
     /// The value of one series, as it is written.
