@@ -150,11 +150,6 @@ impl World {
         Self::of(configured(tables, change), sandbox::Config::default(), Way::To(origin)).await
     }
 
-    /// A gateway of a whole configuration.
-    pub(crate) async fn as_configured(config: Config) -> Self {
-        Self::of(config, sandbox::Config::default(), Way::Straight).await
-    }
-
     async fn of(mut config: Config, standin: sandbox::Config, way: Way) -> Self {
         let clock = Clock::manual("2026-03-24T12:00:00Z".parse().expect("a time"));
         let sandbox = Sandbox::new(standin, clock.clone());
