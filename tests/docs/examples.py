@@ -40,7 +40,7 @@ class Block:
 
 def documents() -> list[str]:
     """Those for people, by their paths from the root."""
-    return ["README.md", "CONTRIBUTING.md", "SECURITY.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+    return ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
 
 
 def blocks(document: str) -> list[Block]:

@@ -85,6 +85,7 @@ def test_no_more_is_left_out_than_is_listed() -> None:
 
 def test_each_document_is_looked_at() -> None:
     fences = {document: len(re.findall(r"^ *```", (ROOT / document).read_text(), re.MULTILINE)) for document in documents()}
+    assert not any("~~~" in (ROOT / document).read_text() for document in documents()), "a fence is made of backticks"
     assert {document: len(blocks(document)) * 2 for document in documents()} == fences
     assert {"console", "sh", "toml", "json", "promql", "python", "js", "text"} <= {block.language for block in EVERY}
 
@@ -276,12 +277,31 @@ true
 ```sh
 cargo bench --bench none
 ```
+<!-- befor: true -->
+```sh
+true
+```
 """
-    examples = parsed("wrong.md", wrong)
-    assert len(examples) == 14
-    for example in examples:
+    why = [
+        "configuration is invalid",
+        "no-such-command",
+        "unknown field",
+        '"b":2',
+        "parse",
+        "NoSuchThing",
+        "none",
+        "the end of what was printed",
+        "expected",
+        "maxmemory-policy",
+        "nothing was printed before it",
+        "its language is ''",
+        "reasons are",
+        "there is no bench none",
+        "notes are",
+    ]
+    for example, said in zip(parsed("wrong.md", wrong), why, strict=True):
         session.printed = []
-        with pytest.raises((AssertionError, yaml.YAMLError)):
+        with pytest.raises((AssertionError, yaml.YAMLError), match=said):
             test_the_example_is_right(example, session)
         if session.has_ended():
             session.close()
