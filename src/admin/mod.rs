@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, HeaderValue};
+use http::header::{ALLOW, AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, HeaderValue, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -39,11 +39,21 @@ const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const METRICS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
+/// What this listener answers, as an `OpenAPI` 3.1 document.
+const OPENAPI: &str = include_str!("../../docs/admin-openapi.json");
+
+/// What can be asked for and not be acted upon, beside copies.
+const READ_ONLY: [&str; 10] =
+    ["budgets", "config", "decisions", "explain", "ledger", "ledger.csv", "openapi.json", "overview", "requests", "spending"];
+
 /// The body of an act, in bytes.
 const LONGEST_ACT: usize = 16 * 1024;
 
 /// How long it may take to arrive.
 const ACT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Methods of what is only read.
+const READ: &str = "GET, HEAD";
 
 /// What is said of readiness while nothing is heard of other gateways.
 const OUT_OF_STEP: &str = "ready, degraded: the shared Redis cannot be reached, so copies and purges are not shared\n";
@@ -101,7 +111,7 @@ impl Admin {
             "/livez" => return only_read(&head.method, || plain(StatusCode::OK, TEXT, "ok\n")),
             "/readyz" => return only_read(&head.method, || self.ready()),
             // The budgets may have to be read from the ledger's file.
-            "/metrics" if !matches!(head.method, Method::GET | Method::HEAD) => return Err(method_not_allowed("GET")),
+            "/metrics" if !matches!(head.method, Method::GET | Method::HEAD) => return Err(method_not_allowed(READ)),
             "/metrics" => {
                 let gateway = self.live.gateway();
                 let expiry = self.certificates.as_ref().and_then(|certificates| certificates.expires());
@@ -135,6 +145,7 @@ impl Admin {
                 let gateway = gateway.clone();
                 Ok(json(StatusCode::OK, &blocking(move || overview::overview(&gateway)).await?))
             }
+            (&Method::GET | &Method::HEAD, "openapi.json", _) => Ok(plain(StatusCode::OK, JSON, OPENAPI)),
             (&Method::GET | &Method::HEAD, "decisions", _) => Ok(json(StatusCode::OK, &self.history.shown(gateway))),
             (&Method::GET | &Method::HEAD, "config", _) => Ok(json(StatusCode::OK, &config::config(&self.live.in_force()))),
             (&Method::POST, "kill-switch", _) => {
@@ -150,12 +161,9 @@ impl Admin {
             (&Method::POST, _, Some(budget)) => {
                 Ok(json(StatusCode::CREATED, &control::raise(gateway, budget, &act(&head.headers, body).await?).await?))
             }
-            (_, "budgets" | "config" | "decisions" | "explain" | "ledger" | "ledger.csv" | "overview" | "requests" | "spending", _) => {
-                Err(method_not_allowed("GET"))
-            }
-            (_, "kill-switch", _) => Err(method_not_allowed("GET and POST")),
+            (_, resource, _) if is_copy(resource) || READ_ONLY.contains(&resource) => Err(method_not_allowed(READ)),
+            (_, "kill-switch", _) => Err(method_not_allowed("GET, HEAD, POST")),
             (_, "acknowledge-loss" | "purge", _) | (_, _, Some(_)) => Err(method_not_allowed("POST")),
-            _ if is_copy(resource) => Err(method_not_allowed("GET")),
             _ => Err(not_found()),
         }
     }
@@ -190,7 +198,8 @@ impl Admin {
         if presented.is_some_and(|presented| <[u8; 32]>::from(Sha256::digest(presented)) == **token) {
             return Ok(());
         }
-        Err(problem(StatusCode::UNAUTHORIZED, "unauthenticated", "send admin.token as \"Authorization: Bearer <token>\""))
+        let refusal = problem(StatusCode::UNAUTHORIZED, "unauthenticated", "send admin.token as \"Authorization: Bearer <token>\"");
+        Err(Box::new(Problem { field: Some((WWW_AUTHENTICATE, "Bearer".to_owned())), ..*refusal }))
     }
 }
 
@@ -213,7 +222,7 @@ fn is_own(host: &Authority) -> bool {
 }
 
 fn only_read(method: &Method, answer: impl FnOnce() -> Response<Body>) -> Refused<Response<Body>> {
-    if matches!(*method, Method::GET | Method::HEAD) { Ok(answer()) } else { Err(method_not_allowed("GET")) }
+    if matches!(*method, Method::GET | Method::HEAD) { Ok(answer()) } else { Err(method_not_allowed(READ)) }
 }
 
 /// Whether this is `cache/{enterprise}/{number}`.
@@ -262,10 +271,13 @@ fn problem(status: StatusCode, code: &'static str, detail: impl Into<String>) ->
 }
 
 fn not_found() -> Box<Problem> {
-    let detail = "here are /, /livez, /readyz, /metrics, and under /admin/v1: acknowledge-loss, budgets, budgets/{name}/overrides, cache/{enterprise}/{number}, config, decisions, explain, kill-switch, ledger, ledger.csv, overview, purge, requests, spending";
+    let detail = "here are /, /livez, /readyz, /metrics, and under /admin/v1: acknowledge-loss, budgets, budgets/{name}/overrides, cache/{enterprise}/{number}, config, decisions, explain, kill-switch, ledger, ledger.csv, openapi.json, overview, purge, requests, spending";
     problem(StatusCode::NOT_FOUND, "not_found", detail)
 }
 
+/// `methods` as `Allow` lists them.
 fn method_not_allowed(methods: &str) -> Box<Problem> {
-    problem(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", format!("the admin listener takes {methods} here"))
+    let detail = format!("the admin listener takes {methods} here");
+    let refusal = problem(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail);
+    Box::new(Problem { field: Some((ALLOW, methods.to_owned())), ..*refusal })
 }

@@ -1,17 +1,14 @@
-//! What the documents say is so: names, settings, links, and the README's walk.
+//! What the documents say is so: names, settings, links. Their examples are run in `tests/docs`.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use reputation_gateway::config::{Config, NEED_RESTART};
+use reputation_gateway::config::NEED_RESTART;
 use reputation_gateway::policy::decision::Decision;
-use reputation_gateway::sandbox::Fault;
-use reputation_gateway::secret::Secret;
 
-use crate::harness::{Answer, World};
+use crate::harness::World;
 
-const DEMO: &str = include_str!("../../config/demo.toml");
 const SETTINGS: &str = include_str!("../../config/gateway.toml");
 
 fn root() -> PathBuf {
@@ -120,79 +117,4 @@ fn anchors(file: &Path) -> impl Iterator<Item = String> {
     let headings = text.lines().filter_map(|line| line.strip_prefix('#')).map(|line| line.trim_start_matches('#').trim().to_lowercase());
     let word = |heading: &String| heading.chars().filter(|letter| letter.is_alphanumeric() || " -_".contains(*letter)).collect::<String>();
     headings.map(|heading| word(&heading).replace(' ', "-")).collect::<Vec<_>>().into_iter()
-}
-
-/// A command of the README, and the lines that it prints there.
-struct Step {
-    command: String,
-    printed: Vec<String>,
-}
-
-fn walk() -> Vec<Step> {
-    let readme = text("README.md");
-    let (_, walk) = readme.split_once("## A walk with curl").expect("the walk");
-    let (walk, _) = walk.split_once("\n## ").expect("something after it");
-    let mut steps: Vec<Step> = Vec::new();
-    for block in walk.split("```console\n").skip(1) {
-        for line in block.split("```").next().unwrap_or_default().lines() {
-            match (line.strip_prefix("$ "), steps.last_mut()) {
-                (Some(command), _) => steps.push(Step { command: command.to_owned(), printed: Vec::new() }),
-                (None, Some(step)) => step.printed.push(line.to_owned()),
-                (None, None) => panic!("output before any command: {line}"),
-            }
-        }
-    }
-    steps
-}
-
-/// Every request of the README's walk, in its order, with the answers that it shows.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_walk_of_the_readme_gives_what_it_shows() {
-    let mut demo = Config::parse(DEMO, "demo.toml", []).expect("the demo's configuration");
-    demo.upstream.api_key = Secret::Plain("sandbox".to_owned());
-    let world = World::as_configured(demo).await;
-    while world.metric("reputation_gateway_sync_last_success_timestamp_seconds").await == "0" {
-        tokio::task::yield_now().await;
-    }
-    let steps = walk();
-    assert!(steps.len() > 10, "only {} commands were found", steps.len());
-    for step in steps {
-        take(&world, &step).await;
-    }
-    assert_eq!(world.charged(), "0.50");
-}
-
-async fn take(world: &World, Step { command, printed }: &Step) {
-    if let Some(asked) = command.strip_prefix("ask ") {
-        let paths = asked.trim_end_matches("; wait").split(" & ask ").map(|path| format!("/v2/{}", path.trim_matches('"')));
-        let answers = futures_util::future::join_all(paths.map(|path| async move { world.ask(&path).send().await })).await;
-        let mut lines: Vec<_> = answers.iter().map(line).collect();
-        let mut shown = printed.clone();
-        lines.sort();
-        shown.sort();
-        assert_eq!(lines, shown, "{command}");
-    } else if let Some((_, fault)) = command.split_once("/sandbox/faults -d '") {
-        let fault: Fault = serde_json::from_str(fault.trim_end_matches('\'')).expect("a fault");
-        world.fault(fault);
-    } else if command.ends_with("/sandbox/charges") {
-        let charges = serde_json::to_string(&world.charges()).expect("JSON");
-        let shown = printed.first().and_then(|line| line.split('…').next()).expect("the bill");
-        assert!(charges.starts_with(shown), "{charges}\ndoes not begin with\n{shown}");
-    } else if command.contains("/metrics") {
-        let scrape = world.admin("/metrics").await.text();
-        let missing: Vec<_> = printed.iter().filter(|line| !scrape.lines().any(|found| found == *line)).collect();
-        assert!(!printed.is_empty() && missing.is_empty(), "not in the scrape: {missing:#?}");
-    } else {
-        let (_, path) = command.split_once("http://127.0.0.1:8080").unwrap_or_else(|| panic!("what is this? {command}"));
-        let answer = world.ask(path.trim_matches('"')).send().await;
-        let status = format!("HTTP/1.1 {}", answer.status);
-        let decision = format!("x-gateway-decision: {}", answer.header("x-gateway-decision"));
-        assert!(printed.first() == Some(&status) && printed.contains(&decision), "{command}\n{status}\n{decision}");
-    }
-}
-
-/// What the README's `ask` prints.
-fn line(answer: &Answer) -> String {
-    let field = |name: &str| answer.header(&format!("x-gateway-{name}"));
-    format!("{} {}, billed: {}, ${}", answer.status.as_u16(), field("decision"), field("billed"), field("cost-usd"))
 }

@@ -26,6 +26,7 @@ mod harness;
 mod kills;
 mod ledger;
 mod manual;
+mod openapi;
 mod page;
 mod paths;
 mod performance;

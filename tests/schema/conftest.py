@@ -17,8 +17,8 @@ def pytest_sessionstart() -> None:
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Gateway]:
-    """A gateway with the budget that the test's module names."""
+    """A gateway with the budget that the test's module names, and with settings of its own if it has such."""
     folder: Path = tmp_path_factory.mktemp("gateway")
-    gateway = Gateway(folder, request.module.BUDGET_USD, UNLIMITED)
+    gateway = Gateway(folder, request.module.BUDGET_USD, UNLIMITED | getattr(request.module, "SETTINGS", {}))
     yield gateway
     gateway.stop()

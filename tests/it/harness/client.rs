@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -39,6 +39,12 @@ impl Ask {
 
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
         self.request = self.request.header(name, value);
+        self
+    }
+
+    /// Asks under another name than the address.
+    pub(crate) fn host(mut self, host: &'static str) -> Self {
+        self.request.headers_mut().expect("nothing is wrong yet").insert("host", HeaderValue::from_static(host));
         self
     }
 

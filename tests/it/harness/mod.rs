@@ -5,6 +5,7 @@ pub(crate) mod cable;
 pub(crate) mod callers;
 pub(crate) mod chaos;
 mod client;
+pub(crate) mod contract;
 pub(crate) mod frames;
 mod gate;
 pub(crate) mod origin;
@@ -18,6 +19,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Method;
 use reputation_gateway::app::{App, Source};
 use reputation_gateway::clock::Clock;
 use reputation_gateway::config::{Config, InForce, LoadError};
@@ -153,11 +155,6 @@ impl World {
         Self::of(configured(tables, change), sandbox::Config::default(), Way::To(origin)).await
     }
 
-    /// A gateway of a whole configuration.
-    pub(crate) async fn as_configured(config: Config) -> Self {
-        Self::of(config, sandbox::Config::default(), Way::Straight).await
-    }
-
     async fn of(mut config: Config, standin: sandbox::Config, way: Way) -> Self {
         let clock = Clock::manual("2026-03-24T12:00:00Z".parse().expect("a time"));
         let sandbox = Sandbox::new(standin, clock.clone());
@@ -193,9 +190,11 @@ impl World {
         self.ask(&format!("/v2/reputation/numbers/{number}?fresh=true")).send().await
     }
 
-    /// Asks the admin listener.
+    /// Asks the admin listener, whose answer has to be one of its document's.
     pub(crate) async fn admin(&self, path: &str) -> Answer {
-        Ask::new(self.admin, path).send().await
+        let answer = Ask::new(self.admin, path).send().await;
+        contract::CONTRACT.check(&Method::GET, path, &answer).unwrap_or_else(|why| panic!("{path}: {why}"));
+        answer
     }
 
     /// The value of one series, as it is written.
