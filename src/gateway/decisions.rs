@@ -3,6 +3,7 @@
 //! A hit is remembered by the thread that served it, in a record of one size that takes no allocation. All else has its [`Trail`], and is remembered
 //! apart: hits come too often to be let push out what cost money.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -129,22 +130,28 @@ impl Decisions {
         }
     }
 
-    /// All requests of this id, the newest first.
-    pub(super) fn of_id(&self, id: &str, names: &Names) -> Vec<Record> {
-        let mut found = self.hits.pick(usize::MAX, |hit| (hit.id() == id).then(|| hit.record(names)));
-        found.extend(self.lock().newest_first().filter(|record| *record.request_id == *id).cloned());
-        found.sort_by_key(|record| std::cmp::Reverse(record.at));
-        found
+    /// The last requests of this id, the newest first.
+    pub(super) fn of_id(&self, id: &str, limit: usize, names: &Names) -> Vec<Record> {
+        let hits = self.hits.pick(limit, |hit| (hit.id() == id).then(|| hit.record(names)));
+        self.merged(hits, |record| *record.request_id == *id, limit)
     }
 
     /// The last requests of these, the newest first.
     pub(super) fn last(&self, limit: usize, wanted: &Wanted, names: &Names) -> Vec<Record> {
-        let name = |hit: &Hit| names.get(&hit.caller).map_or("", |name| name);
-        let hit = |hit: &Hit| wanted.takes(name(hit), Decision::Hit, Bill::NOTHING.billing.answer()).then(|| hit.record(names));
-        let mut found = self.hits.pick(limit, hit);
-        let takes = |record: &&Record| wanted.takes(&record.caller, record.decision, record.bill.billing.answer());
-        found.extend(self.lock().newest_first().filter(takes).take(limit).cloned());
-        found.sort_by_key(|record| std::cmp::Reverse(record.at));
+        let takes_hits = Wanted { caller: None, ..wanted.clone() }.takes("", Decision::Hit, Bill::NOTHING.billing.answer());
+        // A number is compared sooner than a name, and a thread that serves hits waits meanwhile.
+        let number = |name: &String| names.iter().find(|(_, known)| ***known == **name).map(|(number, _)| *number);
+        let caller = wanted.caller.as_ref().map(number);
+        let hit = |hit: &Hit| caller.is_none_or(|caller| caller == Some(hit.caller)).then(|| hit.record(names));
+        let hits = if takes_hits { self.hits.pick(limit, hit) } else { Vec::new() };
+        let takes = |record: &Record| wanted.takes(&record.caller, record.decision, record.bill.billing.answer());
+        self.merged(hits, takes, limit)
+    }
+
+    /// These hits and the last of all else, the newest first.
+    fn merged(&self, mut found: Vec<Record>, takes: impl Fn(&Record) -> bool, limit: usize) -> Vec<Record> {
+        found.extend(self.lock().newest_first().filter(|record| takes(record)).take(limit).cloned());
+        found.sort_by_key(|record| Reverse(record.at));
         found.truncate(limit);
         found
     }
@@ -234,5 +241,51 @@ impl Hit {
             upstream: Duration::ZERO,
             course: Course::Hit(self.copy),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::trail::Step;
+    use super::super::wait::Unmet;
+    use super::*;
+
+    fn record(id: &str, steps: usize) -> Record {
+        let trail = Trail::default();
+        (0..steps).for_each(|_| trail.note(|| Step::Unmet(Unmet::TooLong)));
+        Record {
+            at: Timestamp::UNIX_EPOCH,
+            request_id: id.into(),
+            caller: Arc::from("dialer"),
+            method: Method::GET,
+            operation: Operation::Refresh,
+            enterprise: None,
+            number: None,
+            status: 200,
+            decision: Decision::Billed,
+            bill: Bill::NOTHING,
+            duration: Duration::ZERO,
+            upstream: Duration::ZERO,
+            course: Course::Trail(trail),
+        }
+    }
+
+    #[test]
+    fn what_has_many_steps_pushes_others_out_sooner_and_is_kept_itself() {
+        let mut others = Others::default();
+        let kept = |others: &Others| others.newest_first().map(|record| record.request_id.to_string()).collect::<Vec<_>>();
+        for (id, steps, expected) in [
+            ("a", STEPS_EACH, &["a"][..]),
+            ("b", STEPS_EACH, &["b", "a"]),
+            ("c", STEPS_EACH, &["c", "b", "a"]),
+            ("d", STEPS_EACH, &["d", "c", "b"]),
+            ("e", 2 * STEPS_EACH, &["e", "d"]),
+            ("f", 5 * STEPS_EACH, &["f"]),
+            ("g", 0, &["g"]),
+        ] {
+            others.push(record(id, steps), 3);
+            assert_eq!(kept(&others), expected, "after {id}");
+        }
+        assert_eq!(others.steps, 0);
     }
 }

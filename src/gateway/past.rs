@@ -11,9 +11,12 @@ use super::told::{self, Teller};
 use super::trail::Step;
 use crate::policy::decision::Decision;
 use crate::spend::HoldId;
-use crate::spend::books::{BooksError, Filter, Row, State};
+use crate::spend::books::{Books, BooksError, Filter, Row, State};
 
-/// Charges of one id that are told. A refresh has up to a hundred.
+/// Requests of one id that are told: a caller may give all of its requests the same.
+const MOST_REQUESTS: usize = 100;
+
+/// Charges of one id that are told, the newest. A refresh has up to a hundred.
 const MOST_CHARGES: usize = 1_000;
 
 /// Why a past request cannot be explained.
@@ -26,12 +29,11 @@ pub enum Untold {
 }
 
 impl Gateway {
-    /// Explains all requests of this id, the newest first, with what the ledger has of them now.
+    /// Explains the last requests of this id, the newest first, with what the ledger has of them now.
     pub fn explain_past(&self, request_id: &str) -> Result<Vec<Value>, Untold> {
         let decisions = &self.0.decisions;
-        let records = decisions.of_id(request_id, &self.0.metrics.requests.names());
-        let filter = Filter { request_id: Some(request_id.to_owned()), ..Filter::default() };
-        let mut charges = match self.books().and_then(|books| books.page(&filter, None, MOST_CHARGES)) {
+        let records = decisions.of_id(request_id, MOST_REQUESTS, &self.0.metrics.requests.names());
+        let mut charges = match self.books().and_then(|books| charges_of(&books, request_id)) {
             Ok(charges) => charges,
             Err(error) if records.is_empty() => return Err(Untold::Books(error)),
             // What is remembered is told without it.
@@ -50,6 +52,7 @@ impl Gateway {
         let same = |one: &Row, other: &Row| (one.held_at, &one.caller, one.operation) == (other.held_at, &other.caller, other.operation);
         explained.extend(charges.chunk_by(same).map(|own| (own[0].held_at, forgotten(&teller, own))));
         explained.sort_by_key(|(at, _)| Reverse(*at));
+        explained.truncate(MOST_REQUESTS);
         if explained.is_empty() {
             Err(Untold::Unknown(decisions.most()))
         } else {
@@ -81,6 +84,22 @@ impl Gateway {
         told["steps_left_out"] = left_out.into();
         told["charges"] = charges.iter().map(|row| charge(&teller, row)).collect::<Vec<_>>().into();
         told
+    }
+}
+
+/// The last charges of this id, the oldest of them first.
+fn charges_of(books: &Books, request_id: &str) -> Result<Vec<Row>, BooksError> {
+    let filter = Filter { request_id: Some(request_id.to_owned()), ..Filter::default() };
+    let (mut last, mut after) = (Vec::new(), None);
+    loop {
+        let page = books.page(&filter, after, MOST_CHARGES)?;
+        let is_last = page.len() < MOST_CHARGES;
+        after = page.last().map(|row| row.id);
+        last.extend(page);
+        last.drain(..last.len().saturating_sub(MOST_CHARGES));
+        if is_last {
+            return Ok(last);
+        }
     }
 }
 
@@ -152,9 +171,8 @@ fn forgotten(teller: &Teller<'_>, rows: &[Row]) -> Value {
     let billed = |row: &Row| match row.state {
         State::Settled => "yes",
         State::Held | State::Assumed => "unknown",
-        State::Released => "no",
         State::Corrected if row.posted == row.price => "yes",
-        State::Corrected => "no",
+        State::Released | State::Corrected => "no",
     };
     let all: Vec<_> = rows.iter().map(billed).collect();
     let billed = ["unknown", "yes"].into_iter().find(|word| all.contains(word)).unwrap_or("no");

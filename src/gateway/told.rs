@@ -18,6 +18,7 @@ use crate::policy::pricing::PriceList;
 use crate::policy::refresh;
 use crate::spend::{BudgetStatus, HoldId, HoldRefused};
 use crate::telnyx::PhoneNumber;
+use crate::telnyx::record::Reputation;
 
 /// What words depend on beside the facts.
 #[derive(Clone, Copy)]
@@ -148,7 +149,7 @@ impl Teller<'_> {
 
     fn evidence(&self, number: PhoneNumber, answered: &Answered) -> (&'static str, String, Value) {
         let sent = answered.date.and_then(|date| date.checked_sub(answered.elapsed).ok()?.round(Unit::Millisecond).ok());
-        let refreshed = answered.reputation.map(|reputation| reputation.refreshed_at());
+        let refreshed = answered.reputation.map(Reputation::refreshed_at);
         let mut text = format!("the answer was {} after {}", answered.status, milliseconds(answered.elapsed));
         match (refreshed, sent) {
             (None, _) => text.push_str(", and is not the number's record"),
@@ -308,10 +309,10 @@ fn asked_facts(asked: &Asked) -> Value {
 fn denied_text(denied: &Denied) -> String {
     match denied {
         Denied::Limited(limited) => {
-            let limiter = limited.limiter.as_str();
+            let whose = limited.limiter.as_str();
             match limited.why {
-                Shortage::Wait(wait) => format!("the {limiter} rate limit has nothing left for {}", milliseconds(wait)),
-                Shortage::AtMost(most) => format!("the {limiter} rate limit never lets more than {most} through at once"),
+                Shortage::Wait(wait) => format!("the {whose} rate limit has nothing left for {}", milliseconds(wait)),
+                Shortage::AtMost(most) => format!("the {whose} rate limit never lets more than {most} through at once"),
             }
         }
         Denied::Hold(HoldRefused::Exhausted(budget)) => {

@@ -221,13 +221,12 @@ mod tests {
     async fn what_is_noted_along_the_way_is_the_requests_own_and_bounded() {
         note(unmet);
         let (one, other) = (Trail::default(), Trail::default());
-        let task = on(Some(one.clone()), async {
+        on(Some(one.clone()), async {
             note(unmet);
             on(Some(other.clone()), async { note(unmet) }).await;
-            tokio::spawn(along(async { note(unmet) }))
+            tokio::spawn(along(async { note(unmet) })).await.expect("nothing panics");
         })
         .await;
-        task.await.expect("nothing panics");
         assert_eq!((one.len(), other.len()), (2, 1));
         (0..MOST_STEPS).for_each(|_| one.note(unmet));
         let steps = one.steps();

@@ -162,6 +162,16 @@ async fn the_command_tells_it_in_lines() {
     ]);
     assert!(code == Some(0) && told.contains("operation    retrieve\n") && told.contains("outcome      look: "), "{code:?} {told}");
     assert!(told.contains("\n  data_old     serve probe: the look found data\n"), "{told}");
+    let path = format!("/v2/enterprises/{ENTERPRISE}/reputation/numbers/{STORED}");
+    let read = Ask::new(process.address("listen"), &path).header("x-request-id", "of-the-past").send().await;
+    assert_eq!(read.outcome(), (200, "probe"));
+    let tell = |command: &[&str]| said(&[command, &["--config", text(&config), "--admin-listen", &admin][..]].concat());
+    let (code, told) = tell(&["explain", "--request-id", "of-the-past"]);
+    assert!(code == Some(0) && told.contains("decision     probe\n") && told.contains("\nlooked       a free look at "), "{code:?} {told}");
+    let (code, told) = tell(&["requests", "--decision", "probe"]);
+    assert!(code == Some(0) && told.lines().count() == 2 && told.contains("  of-the-past  "), "{code:?} {told}");
+    let (code, told) = tell(&["explain", "--request-id", "of-nobody"]);
+    assert!(code == Some(1) && told.contains("no request of this id"), "{code:?} {told}");
     process.terminate();
     process.ended().await;
 }

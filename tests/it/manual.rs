@@ -15,6 +15,7 @@ const COMMANDS: [&str; 14] = [
     "kill-switch",
     "acknowledge-loss",
     "explain",
+    "requests",
     "purge",
     "ledger",
     "completions",

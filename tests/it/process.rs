@@ -273,7 +273,7 @@ fn a_new_key_comes_with_its_digest() {
 fn help_names_every_command() {
     let (code, help) = said(&["--help"]);
     assert_eq!(code, Some(0));
-    for command in ["serve", "check-config", "sandbox", "key", "health", "budgets", "kill-switch", "explain", "purge"] {
+    for command in ["serve", "check-config", "sandbox", "key", "health", "budgets", "kill-switch", "explain", "requests", "purge"] {
         assert!(help.contains(command), "{command} is not in {help}");
         assert_eq!(said(&[command, "--help"]).0, Some(0));
     }

@@ -20,6 +20,12 @@ async fn an_id_that_was_used_again_shows_all_its_requests_the_newest_first() {
     let decisions: Vec<_> = told.iter().map(|told| told["decision"].as_str().expect("a decision")).collect();
     assert_eq!(decisions, ["billed", "hit", "probe"]);
     assert!(told.iter().all(|told| told["source"] == "log"));
+    for _ in 0..100 {
+        world.turn(Duration::from_secs(1));
+        world.as_request("again", &plain(STORED)).await;
+    }
+    let told = world.told("again").await;
+    assert!(told.len() == 100 && told.iter().all(|told| told["decision"] == "hit"), "only the last of them: {}", told.len());
 }
 
 #[tokio::test]

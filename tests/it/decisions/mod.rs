@@ -207,10 +207,10 @@ async fn who_waited_for_anothers_purchase_is_told_whose() {
         world.as_request("joiner", &free).await
     });
     assert_eq!((bought.outcome(), joined.outcome()), ((200, "billed"), (200, "collapsed")));
-    let (payer, joiner) = (world.only("payer").await, world.only("joiner").await);
-    let step = step(&joiner, "joined");
+    let (payer, follower) = (world.only("payer").await, world.only("joiner").await);
+    let step = step(&follower, "joined");
     assert_eq!((&step["request_id"], &step["billed"], &step["operation"]), (&"payer".into(), &"yes".into(), &"fresh".into()));
-    assert_eq!((&step["hold"], &joiner["charges"]), (&payer["charges"][0]["hold"], &json!([])));
+    assert_eq!((&step["hold"], &follower["charges"]), (&payer["charges"][0]["hold"], &json!([])));
 }
 
 #[tokio::test]
