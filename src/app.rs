@@ -110,6 +110,10 @@ impl App {
         let snapshots = tokio::spawn(async move { gateway.keep_snapshots(stop_keeping).await });
         let (gateway, stop_following) = stopping();
         let following = tokio::spawn(async move { gateway.follow_others(stop_following).await });
+        // Until the ledger is closed, which may tell events to its end.
+        let (gateway, closed) = (self.gateway.clone(), CancellationToken::new());
+        let stop_posting = closed.clone().cancelled_owned();
+        let webhooks = tokio::spawn(async move { gateway.post_events(stop_posting).await });
         stop.await;
         tracing::info!("draining: no new connections, requests under way finish");
         self.draining.cancel();
@@ -127,7 +131,11 @@ impl App {
             }
         }
         self.gateway.close().await;
+        closed.cancel();
         self.gateway.write_snapshot().await;
+        if let Err(error) = webhooks.await {
+            tracing::error!(%error, "posting events failed");
+        }
         stopped.cancel();
         if let Err(error) = admin.await {
             tracing::error!(%error, "the admin listener failed");

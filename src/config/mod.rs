@@ -22,7 +22,7 @@ use crate::policy::routes::Route;
 use crate::secret::Secret;
 use crate::telnyx::EnterpriseId;
 use crate::units::{Period, Rate, Span};
-use crate::{auth, cache, server, shared, spend, telemetry, upstream};
+use crate::{auth, cache, server, shared, spend, telemetry, upstream, webhook};
 
 /// All settings. `config/gateway.toml` shows each with its default.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -56,6 +56,8 @@ pub struct Config {
     pub budget: Vec<Budget>,
     /// What several gateways share.
     pub shared: shared::Config,
+    /// Where events are posted.
+    pub webhook: Vec<webhook::Config>,
     /// What is logged.
     pub telemetry: telemetry::Config,
 }

@@ -45,5 +45,6 @@ mod tier;
 mod tls;
 mod unpublished;
 mod warm;
+mod webhook;
 mod wire;
 mod writes;

@@ -1,6 +1,7 @@
 //! Several gateways on one Redis, each a process of its own: one wallet, whatever dies.
 
 mod claims;
+mod webhook;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -9,6 +9,7 @@ pub(crate) mod frames;
 mod gate;
 pub(crate) mod origin;
 pub(crate) mod process;
+pub(crate) mod receiver;
 pub(crate) mod redis;
 mod wire;
 
