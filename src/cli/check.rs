@@ -15,6 +15,9 @@ pub(super) struct CheckConfig {
     /// Print the configuration that would be in force, secrets left out.
     #[arg(long)]
     print: bool,
+    /// Print the JSON Schema of the configuration, for editors and checks of one's own, and read none.
+    #[arg(long, conflicts_with_all = ["print", "json"])]
+    schema: bool,
     /// Print what was found as JSON: valid, errors (place, key, why), warnings; with --print, config.
     #[arg(long)]
     json: bool,
@@ -22,6 +25,9 @@ pub(super) struct CheckConfig {
 
 impl CheckConfig {
     pub(super) fn run(&self) -> Result<(), Failed> {
+        if self.schema {
+            return write_out(format!("{:#}\n", Config::schema()).as_bytes());
+        }
         let checked = self.source.load().map_err(Failed::from).and_then(|config| match config.unsafe_mixes() {
             mixes if mixes.is_empty() => Ok(config),
             mixes => Err(StartError::Unsafe(mixes).into()),

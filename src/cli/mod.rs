@@ -60,6 +60,7 @@ enum Command {
         ("before a deployment", "reputation-gateway check-config --config gateway.toml"),
         ("with every default, secrets left out", "reputation-gateway check-config --config gateway.toml --print"),
         ("for a pipeline", "reputation-gateway check-config --config gateway.toml --json"),
+        ("for an editor", "reputation-gateway check-config --schema > schema.json"),
     ]))]
     CheckConfig(CheckConfig),
     /// Run the Telnyx stand-in alone.

@@ -6,14 +6,15 @@ use serde::{Deserialize, Serialize};
 use tracing_subscriber::filter::LevelFilter;
 
 /// `[telemetry]`: what is logged, and how.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a table of settings")]
+#[schemars(inline)]
 pub struct Config {
-    /// What is logged.
+    /// What is logged: a level, or levels of targets with it. `info,access=off` leaves the lines of requests out.
     pub log: Directives,
     /// One JSON object a line, or text for people.
     pub format: Format,
-    /// Whether phone numbers are logged whole.
+    /// Whether phone numbers are logged whole; they are masked otherwise: `+12*******00`.
     pub log_full_numbers: bool,
 }
 
@@ -24,8 +25,9 @@ impl Default for Config {
 }
 
 /// How a line of the log is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "LogFormat")]
 pub enum Format {
     /// One JSON object a line.
     Json,
@@ -36,7 +38,7 @@ pub enum Format {
 /// A level (`error`, `warn`, `info`, `debug`, `trace`, `off`), or levels of targets with it: `info,access=off`.
 ///
 /// A word that is no level would be taken for a target, and silence all others.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(try_from = "String")]
 pub struct Directives(String);
 

@@ -14,8 +14,9 @@ use crate::secret::Secret;
 use crate::units::{Span, as_text};
 
 /// `[[webhook]]`: a receiver of events.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(inline)]
 pub struct Config {
     /// Where events are posted: https, or http to this machine. Redirects are not followed.
     pub url: Url,

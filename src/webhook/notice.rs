@@ -13,9 +13,10 @@ use crate::policy::money::Usd;
 use crate::telnyx::PhoneNumber;
 
 /// What can be posted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr, VariantArray, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr, VariantArray, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
+#[schemars(rename = "Event")]
 pub enum Kind {
     /// What is posted in a budget's window reached 50, 80, 95 or 100 % of its limit.
     BudgetThreshold,

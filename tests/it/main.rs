@@ -31,6 +31,7 @@ mod performance;
 mod process;
 mod purge;
 mod reads;
+mod reference;
 mod refresh;
 mod remediation;
 mod replays;
