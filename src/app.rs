@@ -6,7 +6,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -109,72 +109,71 @@ impl App {
     }
 
     /// Serves until `stop` is ready. Then requests under way finish, every billable call is settled, and the ledger is closed.
-    pub async fn run(self, stop: impl Future<Output = ()>) {
-        let stopped = CancellationToken::new();
-        let (history, stop_history) = (self.admin.clone(), self.draining.clone().cancelled_owned());
-        let history = tokio::spawn(async move { history.keep_history(stop_history).await });
+    pub async fn run(mut self, stop: impl Future<Output = ()>) {
+        let background = self.background();
+        // Who may be told of something until the ledger is closed, and until nobody does anything any more.
+        let (closed, nothing_left, stopped) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+        let (gateway, stop_posting) = (self.live.gateway(), closed.clone().cancelled_owned());
+        let webhooks = tokio::spawn(async move { gateway.post_events(stop_posting).await });
+        let (gateway, stop_exporting) = (self.live.gateway(), nothing_left.clone().cancelled_owned());
+        let traces = tokio::spawn(async move { gateway.export_traces(stop_exporting).await });
         let admin = tokio::spawn(self.admin_listener.serve(self.admin, stopped.clone().cancelled_owned()));
         let serving = TaskTracker::new();
         for listener in self.listeners {
             serving.spawn(listener.serve(self.live.clone(), self.draining.clone().cancelled_owned()));
         }
         serving.close();
-        let stopping = || (self.live.clone(), self.draining.clone().cancelled_owned());
-        let (live, stop_resolving) = stopping();
-        let resolver = tokio::spawn(async move { live.resolve(stop_resolving).await });
-        let (live, stop_syncing) = stopping();
-        let sync = tokio::spawn(async move { live.sync(stop_syncing).await });
-        let watching = self.reload.map(|reload| {
-            let stop_watching = self.draining.clone().cancelled_owned();
-            tokio::spawn(async move { reload.watch(stop_watching).await })
-        });
-        // These ask nothing of a configuration that can change while they run.
-        let stopping = || (self.live.gateway(), self.draining.clone().cancelled_owned());
-        let (gateway, stop_following) = stopping();
-        let ledger_follower = tokio::spawn(async move { gateway.follow_ledger(stop_following).await });
-        let (gateway, stop_keeping) = stopping();
-        let snapshots = tokio::spawn(async move { gateway.keep_snapshots(stop_keeping).await });
-        let (gateway, stop_following) = stopping();
-        let following = tokio::spawn(async move { gateway.follow_others(stop_following).await });
-        // After all others, who may make spans to their end.
-        let nothing_left = CancellationToken::new();
-        let (gateway, stop_exporting) = (self.live.gateway(), nothing_left.clone().cancelled_owned());
-        let traces = tokio::spawn(async move { gateway.export_traces(stop_exporting).await });
         stop.await;
         tracing::info!("draining: no new connections, requests under way finish");
         self.draining.cancel();
         serving.wait().await;
-        for (what, task) in [
-            ("the resolver of unknown outcomes", resolver),
-            ("reading the lists ahead", sync),
-            ("following the shared ledger", ledger_follower),
-            ("keeping snapshots", snapshots),
-            ("following the other gateways", following),
-            ("keeping the history of decisions", history),
-        ]
-        .into_iter()
-        .chain(watching.map(|watching| ("watching the configuration", watching)))
-        {
-            if let Err(error) = task.await {
-                tracing::error!(%error, "{what} failed");
-            }
+        for (what, task) in background {
+            ended(what, task).await;
         }
         let gateway = self.live.gateway();
         gateway.close().await;
+        closed.cancel();
         gateway.write_snapshot().await;
         nothing_left.cancel();
-        if let Err(error) = traces.await {
-            tracing::error!(%error, "exporting traces failed");
-        }
+        ended("posting events", webhooks).await;
+        ended("exporting traces", traces).await;
         stopped.cancel();
-        if let Err(error) = admin.await {
-            tracing::error!(%error, "the admin listener failed");
-        }
+        ended("the admin listener", admin).await;
         // Only here, since purchases go on when their callers' connections have ended. Their threads are waited for.
-        if let Err(error) = spawn_blocking(move || drop(self.workers)).await {
-            tracing::error!(%error, "the workers did not end");
-        }
+        ended("the end of the workers", spawn_blocking(move || drop(self.workers))).await;
         tracing::info!("stopped");
+    }
+
+    /// What goes on beside the requests until the gateway drains.
+    fn background(&mut self) -> Vec<(&'static str, JoinHandle<()>)> {
+        let stop = || self.draining.clone().cancelled_owned();
+        let (admin, stop_history) = (self.admin.clone(), stop());
+        let (live, stop_resolving) = (self.live.clone(), stop());
+        let (live_of_lists, stop_syncing) = (self.live.clone(), stop());
+        // These ask nothing of a configuration that can change while they run.
+        let (of_ledger, stop_following) = (self.live.gateway(), stop());
+        let (of_snapshots, stop_keeping) = (self.live.gateway(), stop());
+        let (of_others, stop_listening) = (self.live.gateway(), stop());
+        let mut tasks = vec![
+            ("the resolver of unknown outcomes", tokio::spawn(async move { live.resolve(stop_resolving).await })),
+            ("reading the lists ahead", tokio::spawn(async move { live_of_lists.sync(stop_syncing).await })),
+            ("following the shared ledger", tokio::spawn(async move { of_ledger.follow_ledger(stop_following).await })),
+            ("keeping snapshots", tokio::spawn(async move { of_snapshots.keep_snapshots(stop_keeping).await })),
+            ("following the other gateways", tokio::spawn(async move { of_others.follow_others(stop_listening).await })),
+            ("keeping the history of decisions", tokio::spawn(async move { admin.keep_history(stop_history).await })),
+        ];
+        let stop_watching = stop();
+        if let Some(reload) = self.reload.take() {
+            tasks.push(("watching the configuration", tokio::spawn(async move { reload.watch(stop_watching).await })));
+        }
+        tasks
+    }
+}
+
+/// Waits for a task's end, which is told if it was none of its own.
+async fn ended(what: &str, task: JoinHandle<()>) {
+    if let Err(error) = task.await {
+        tracing::error!(%error, "{what} failed");
     }
 }
 

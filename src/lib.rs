@@ -23,4 +23,5 @@ pub mod telemetry;
 pub mod telnyx;
 pub mod units;
 pub mod upstream;
+pub mod webhook;
 pub mod wire;

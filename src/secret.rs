@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize, Serializer};
 
 /// Where a secret is: `{ env = "NAME" }`, `{ file = "PATH" }`, or the secret itself as a plain string.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(untagged, expecting = "expected { env = \"NAME\" }, { file = \"PATH\" } or a string")]
 pub enum Secret {
     /// In an environment variable.
@@ -18,15 +18,17 @@ pub enum Secret {
 }
 
 /// `{ env = "NAME" }`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(inline)]
 pub struct EnvName {
     env: String,
 }
 
 /// `{ file = "PATH" }`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(inline)]
 pub struct FilePath {
     file: PathBuf,
 }

@@ -188,6 +188,15 @@ macro_rules! as_text {
                 deserializer.deserialize_str(Text)
             }
         }
+
+        impl ::schemars::JsonSchema for $type {
+            fn schema_name() -> ::std::borrow::Cow<'static, str> {
+                ::std::stringify!($type).into()
+            }
+            fn json_schema(_: &mut ::schemars::SchemaGenerator) -> ::schemars::Schema {
+                ::schemars::json_schema!({ "type": "string", "description": $wanted })
+            }
+        }
     )*};
 }
 pub(crate) use as_text;
@@ -211,6 +220,16 @@ enum Number {
     Text(String),
 }
 
+impl schemars::JsonSchema for Fraction {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Fraction".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "number", "minimum": 0, "maximum": 1, "description": "a number from 0.0 to 1.0" })
+    }
+}
+
 impl TryFrom<Number> for Fraction {
     type Error = &'static str;
 
@@ -224,8 +243,9 @@ impl TryFrom<Number> for Fraction {
 }
 
 /// One value, or a list of them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(untagged)]
+#[schemars(inline)]
 pub enum OneOrMany<T> {
     /// One.
     One(T),

@@ -14,10 +14,11 @@ use crate::telnyx::EnterpriseId;
 use crate::units::{OneOrMany, Rate, as_text};
 
 /// `[auth]`: how callers are told apart.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a table of settings")]
+#[schemars(inline)]
 pub struct Config {
-    /// How.
+    /// How callers are told apart.
     pub mode: Mode,
     /// Open mode beyond loopback: every machine that reaches the address is trusted.
     pub trusted_network: bool,
@@ -32,8 +33,9 @@ impl Default for Config {
 }
 
 /// How callers are told apart.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "AuthMode")]
 pub enum Mode {
     /// Callers hold gateway keys; the upstream key is the gateway's.
     #[default]
@@ -45,7 +47,7 @@ pub enum Mode {
 }
 
 /// What a caller may do beyond reading.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, IntoStaticStr)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, IntoStaticStr, schemars::JsonSchema)]
 #[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum Permission {
@@ -75,21 +77,22 @@ impl Permission {
 }
 
 /// `[[caller]]`: one service that holds keys.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(inline)]
 pub struct CallerConfig {
-    /// The name in the ledger, metrics and logs.
+    /// The name in the ledger, metrics and logs; no two callers have the same.
     pub name: String,
     /// The SHA-256 of its key, or a list of them while keys are rotated.
     pub key_sha256: OneOrMany<KeyDigest>,
     /// The enterprises it may see; all of them if not given.
     pub enterprises: Option<Vec<EnterpriseId>>,
-    /// Where its simplified paths go.
+    /// The enterprise of its simplified paths, which name none; `upstream.default_enterprise` if not given.
     pub default_enterprise: Option<EnterpriseId>,
-    /// What it may do beyond reading.
+    /// What it may do beyond reading; nothing if not given.
     #[serde(default)]
     pub allow: Vec<Permission>,
-    /// How often it may ask for fresh data.
+    /// How many billable calls it may cause; only `fresh.rate` counts if not given.
     pub fresh_rate: Option<Rate>,
 }
 

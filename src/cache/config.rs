@@ -9,18 +9,19 @@ use super::Key;
 use crate::units::{ByteSize, Fraction, Span, spread};
 
 /// `[cache]`: how much is kept, and for how long.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a table of settings")]
+#[schemars(inline)]
 pub struct Config {
-    /// All copies together, with what keeping them takes.
+    /// The memory of all copies together, with what keeping them takes.
     pub max_size: ByteSize,
     /// How long a record with data is fresh.
     pub ttl: Span,
-    /// How long after that it is served while a free read renews it.
+    /// How long after `ttl` it is served while a free read renews it.
     pub stale_while_revalidate: Span,
-    /// How long after that it stands in for an answer that cannot be had.
+    /// How long after `ttl` it stands in for an answer that cannot be had.
     pub stale_if_error: Span,
-    /// How long after a look that failed it does so without another look; 0: not at all.
+    /// How long after a look upstream that failed a stale copy is served without another look; 0: each read looks again.
     pub error_ttl: Span,
     /// How long a 404 is fresh.
     pub negative_ttl: Span,
@@ -30,29 +31,30 @@ pub struct Config {
     pub list_ttl: Span,
     /// How long a read waits for a look or a purchase that it shares with others; then it gets what is stored, or an error.
     pub wait_timeout: Span,
-    /// Reads that wait so at once; further ones do not wait.
+    /// Reads that wait for what others do at once; further ones do not wait.
     pub max_waiters: usize,
     /// By which part of itself each lifetime is spread, down to shorter ones, so that copies made together do not end together.
     pub ttl_jitter: Fraction,
-    /// The file that the copies are in while no process runs. Without one, a restart begins with none.
+    /// The file that the copies are in while no process runs, in modes `keys` and `open`. Without one, a restart begins with none.
     pub snapshot: Option<PathBuf>,
-    /// From one writing of that file to the next.
+    /// From one writing of `snapshot` to the next; at least 1s. A stop writes it too.
     pub snapshot_interval: Span,
 }
 
 /// `enterprise.cache`: lifetimes of one enterprise's copies, where they differ from those in `[cache]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a table such as { ttl = \"15m\" }")]
+#[schemars(inline)]
 pub struct Overrides {
-    /// For `cache.ttl`.
+    /// In place of `cache.ttl`, for copies of this enterprise.
     pub ttl: Option<Span>,
-    /// For `cache.stale_while_revalidate`.
+    /// In place of `cache.stale_while_revalidate`, for copies of this enterprise.
     pub stale_while_revalidate: Option<Span>,
-    /// For `cache.stale_if_error`.
+    /// In place of `cache.stale_if_error`, for copies of this enterprise.
     pub stale_if_error: Option<Span>,
-    /// For `cache.negative_ttl`.
+    /// In place of `cache.negative_ttl`, for copies of this enterprise.
     pub negative_ttl: Option<Span>,
-    /// For `cache.null_ttl`.
+    /// In place of `cache.null_ttl`, for copies of this enterprise.
     pub null_ttl: Option<Span>,
 }
 

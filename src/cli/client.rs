@@ -12,11 +12,11 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Failed, Source, runtime};
+use super::{Failed, Source, announce, runtime};
 use crate::secret::{Revealed, Secret};
 
 /// A gateway that takes longer to say that it is ready is not.
@@ -89,19 +89,44 @@ struct Problem {
     detail: String,
 }
 
-/// Succeeds if the gateway is ready.
-pub(super) fn health(place: &Place) -> Result<(), Failed> {
-    // Neither a token nor, where the address is given, a configuration is needed to ask.
-    let address = match place.admin_listen {
-        Some(address) => address,
-        None => place.source.load()?.admin.listen,
-    };
-    let client = Client::new(address, None, HEALTH_LIMIT);
-    let reply = client.send(Method::GET, "/readyz", None).map_err(|error| Failed::NotReady(error.to_string()))?;
-    if reply.status == StatusCode::OK { Ok(()) } else { Err(Failed::NotReady(format!("{} answers {}", client.address, reply.status))) }
+/// `health`
+#[derive(Debug, Args)]
+pub(super) struct Health {
+    #[command(flatten)]
+    place: Place,
+    /// Print whether it is ready, and what it says, as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Health {
+    /// Succeeds if the gateway is ready.
+    pub(super) fn run(&self) -> Result<(), Failed> {
+        let asked = self.place.readiness();
+        if self.json {
+            let said = asked.as_ref().map_or_else(ToString::to_string, Clone::clone);
+            announce(&json!({ "ready": asked.is_ok(), "detail": said }).to_string())?;
+        }
+        asked.map(drop)
+    }
 }
 
 impl Place {
+    /// What the gateway says of being ready, if it is.
+    fn readiness(&self) -> Result<String, Failed> {
+        // Neither a token nor, where the address is given, a configuration is needed to ask.
+        let address = match self.admin_listen {
+            Some(address) => address,
+            None => self.source.load()?.admin.listen,
+        };
+        let client = Client::new(address, None, HEALTH_LIMIT);
+        let reply = client.send(Method::GET, "/readyz", None).map_err(|error| Failed::NotReady(error.to_string()))?;
+        if reply.status != StatusCode::OK {
+            return Err(Failed::NotReady(format!("{} answers {}", client.address, reply.status)));
+        }
+        Ok(String::from_utf8_lossy(&reply.body).trim_end().to_owned())
+    }
+
     /// A client that presents the token of the configuration.
     pub(super) fn client(&self) -> Result<Client, Failed> {
         let admin = self.source.load()?.admin;
@@ -189,8 +214,6 @@ pub(super) mod tests {
     use std::io::{BufRead, BufReader, Read, Write};
     use std::net::TcpListener;
     use std::thread::JoinHandle;
-
-    use serde_json::json;
 
     use super::*;
 

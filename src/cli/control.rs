@@ -84,14 +84,18 @@ pub(super) struct AcknowledgeLoss {
     place: Place,
     #[command(flatten)]
     why: Why,
+    /// Print the answer's JSON as it is.
+    #[arg(long)]
+    json: bool,
 }
 
 impl AcknowledgeLoss {
     /// Does it, and tells what to print.
     pub(super) fn run(self) -> Result<String, Failed> {
         let body = json!({ "reason": self.why.reason, "author": self.why.author() });
-        self.place.client()?.post(ACKNOWLEDGE_LOSS, &body)?;
-        Ok("the gateways go on with what the Redis has; what they knew of the ledger before is beside their copies".to_owned())
+        let answer = self.place.client()?.post(ACKNOWLEDGE_LOSS, &body)?;
+        let told = "the gateways go on with what the Redis has; what they knew of the ledger before is beside their copies";
+        show(&answer, self.json, |_| Ok(told.to_owned()))
     }
 }
 

@@ -56,6 +56,9 @@ Columns:
         /// csv, or jsonl: an object on each line.
         #[arg(long, value_name = "FORMAT", default_value = "csv")]
         format: Format,
+        /// The same as --format jsonl.
+        #[arg(long, conflicts_with = "format")]
+        json: bool,
         #[command(flatten)]
         span: Span,
         /// Only what this caller caused.
@@ -132,7 +135,8 @@ impl LedgerCommand {
     pub(super) fn run(self) -> ExitCode {
         let done = match self {
             Self::Verify { file, json } => verify(&file, json),
-            Self::Export { file, format, span: Span { since, until }, caller, state, output } => {
+            Self::Export { file, format, json, span: Span { since, until }, caller, state, output } => {
+                let format = if json { Format::Jsonl } else { format };
                 export(&file, Filter { since, until, caller, state, request_id: None }, format, output.as_deref()).map(|()| true)
             }
             Self::Reconcile { bill, file, span, json } => reconcile(&file, &bill, span, json),

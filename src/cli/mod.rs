@@ -1,5 +1,6 @@
 //! The command line: arguments, which command runs, and how the process ends.
 
+mod check;
 mod client;
 mod config;
 mod control;
@@ -19,7 +20,8 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use uuid::Uuid;
 
-use self::client::{NoAnswer, Place};
+use self::check::CheckConfig;
+use self::client::{Health, NoAnswer};
 use self::control::{AcknowledgeLoss, Budgets, KillSwitch};
 use self::explain::Explain;
 use self::manual::{Completions, Manual};
@@ -60,14 +62,10 @@ enum Command {
     #[command(after_help = examples(&[
         ("before a deployment", "reputation-gateway check-config --config gateway.toml"),
         ("with every default, secrets left out", "reputation-gateway check-config --config gateway.toml --print"),
+        ("for a pipeline", "reputation-gateway check-config --config gateway.toml --json"),
+        ("for an editor", "reputation-gateway check-config --schema > schema.json"),
     ]))]
-    CheckConfig {
-        #[command(flatten)]
-        source: Source,
-        /// Print the configuration that would be in force, secrets left out.
-        #[arg(long)]
-        print: bool,
-    },
+    CheckConfig(CheckConfig),
     /// Show the configuration that a running gateway goes by, secrets left out, and what of its file is not in force.
     #[command(after_help = examples(&[
         ("is the edit in force?", "reputation-gateway config"),
@@ -90,15 +88,24 @@ enum Command {
         seed: u64,
     },
     /// Make a gateway key.
+    #[command(after_help = examples(&[
+        ("the key for the service, and its SHA-256 for [[caller]]", "reputation-gateway key new"),
+        ("into a secret store", "reputation-gateway key new --json"),
+    ]))]
     Key {
         #[command(subcommand)]
         command: KeyCommand,
     },
     /// Ask a running gateway's admin listener whether it is ready; exit with 0 if it is.
-    Health(Place),
+    #[command(after_help = examples(&[
+        ("for a container's health check", "reputation-gateway health --admin-listen 127.0.0.1:8081"),
+        ("and what it says", "reputation-gateway health --json"),
+    ]))]
+    Health(Health),
     /// Show where a running gateway's budgets stand, or give one more for a time.
     #[command(after_help = examples(&[
         ("all of them", "reputation-gateway budgets"),
+        ("for a script", "reputation-gateway budgets --json"),
         ("five dollars more for two hours", "reputation-gateway budgets override all-day --add 5.00 --until 2h --reason campaign"),
     ]))]
     Budgets(Budgets),
@@ -150,7 +157,11 @@ enum Command {
 #[derive(Debug, Subcommand)]
 enum KeyCommand {
     /// Print a new key, once, and its SHA-256 for the configuration.
-    New,
+    New {
+        /// Print both as JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -197,12 +208,12 @@ impl Failed {
 pub fn run() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Serve(serve) => serve.run(),
-        Command::CheckConfig { source, print } => check_config(&source, print),
+        Command::CheckConfig(check) => check.run(),
         Command::Sandbox { listen, numbers, checked, seed } => {
             serve::run_sandbox(listen, sandbox::Config { numbers, checked, seed, ..sandbox::Config::default() })
         }
-        Command::Key { command: KeyCommand::New } => new_key(),
-        Command::Health(place) => client::health(&place),
+        Command::Key { command: KeyCommand::New { json } } => new_key(json),
+        Command::Health(health) => health.run(),
         Command::Budgets(budgets) => budgets.run().and_then(|text| announce(&text)),
         Command::Ledger { command } => return command.run(),
         Command::Config(config) => config.run().and_then(|text| announce(&text)),
@@ -229,22 +240,12 @@ impl Source {
     }
 }
 
-fn check_config(source: &Source, print: bool) -> Result<(), Failed> {
-    let config = source.load()?;
-    let unsafe_mixes = config.unsafe_mixes();
-    if !unsafe_mixes.is_empty() {
-        return Err(StartError::Unsafe(unsafe_mixes).into());
-    }
-    config.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
-    let shown = if print { toml::to_string(&config).map_err(std::io::Error::other)? } else { "the configuration is valid\n".to_owned() };
-    write_out(shown.as_bytes())
-}
-
-fn new_key() -> Result<(), Failed> {
+fn new_key(json: bool) -> Result<(), Failed> {
     // Two random UUIDs hold 244 random bits from the system's generator.
     let key = format!("rgw_{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
     let digest = KeyDigest::of(key.as_bytes());
-    announce(&format!("key        {key}\nkey_sha256 {digest}"))
+    let text = || format!("key        {key}\nkey_sha256 {digest}");
+    announce(&if json { serde_json::json!({ "key": key, "key_sha256": digest }).to_string() } else { text() })
 }
 
 /// The environment, without what is no text: no setting is.

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use super::Config;
 use crate::auth::{ANONYMOUS, Mode};
-use crate::cache;
 use crate::policy::money::Usd;
 use crate::policy::routes::Route;
 use crate::server::Certificates;
 use crate::units::{ByteSize, Span};
+use crate::{cache, webhook};
 
 /// A mix of settings that a gateway does not start with.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -63,9 +63,10 @@ impl Config {
         self.check_callers(&mut findings);
         self.check_routes(&mut findings);
         self.check_budgets(&mut findings);
-        findings
-            .0
-            .extend(self.shared.faults().into_iter().chain(self.telemetry.faults()).map(|(key, why)| Unsafe { key: key.to_owned(), why }));
+        let faults = self.shared.faults().into_iter().chain(self.telemetry.faults());
+        let faults = faults.chain(self.webhook.iter().flat_map(webhook::Config::faults));
+        findings.0.extend(faults.map(|(key, why)| Unsafe { key: key.to_owned(), why }));
+        findings.refuse_twice(self.webhook.iter().map(|webhook| webhook.url.to_string()), "webhook.url");
         findings.0
     }
 
@@ -74,11 +75,9 @@ impl Config {
         let mut warnings = Vec::new();
         let enterprise_keys = self.enterprise.iter().filter_map(|enterprise| enterprise.api_key.as_ref());
         let redis = self.shared.redis_url.as_ref().filter(|url| url.read().is_ok_and(|url| url.expose().contains('@')));
-        let secrets = [Some(&self.upstream.api_key), self.admin.token.as_ref(), redis]
-            .into_iter()
-            .flatten()
-            .chain(enterprise_keys)
-            .chain(self.telemetry.otlp_headers.values());
+        let further = self.telemetry.otlp_headers.values().chain(self.webhook.iter().map(|webhook| &webhook.secret));
+        let secrets =
+            [Some(&self.upstream.api_key), self.admin.token.as_ref(), redis].into_iter().flatten().chain(enterprise_keys).chain(further);
         if secrets.into_iter().any(crate::secret::Secret::is_plain) {
             warnings.push("a secret stands in the configuration itself: { env = \"NAME\" } or { file = \"PATH\" } keeps it out".to_owned());
         }
@@ -339,6 +338,11 @@ mod tests {
             ),
             (format!("{keys}[telemetry]\notlp_headers = {{ \"a b\" = \"x\" }}\n"), "telemetry.otlp_headers"),
             (format!("{keys}[ledger]\nretention = \"31d\"\n"), "ledger.retention"),
+            (format!("{keys}[[webhook]]\nurl = \"http://10.0.0.1/\"\nsecret = {{ env = \"X\" }}\n"), "webhook.url"),
+            (
+                format!("{keys}[[webhook]]\nurl = \"https://host/\"\nsecret = {{ env = \"REPUTATION_GATEWAY_TEST_UNSET\" }}\n"),
+                "webhook.secret",
+            ),
             (format!("{keys}[cache]\nnull_ttl = \"60d\"\n[ledger]\nretention = \"40d\"\n"), "ledger.retention"),
             (format!("{keys}[[budget]]\nname = \"x\"\nlimit = \"1.00\"\nwindow = \"day\"\ncaller = \"nobody\"\n"), "budget.caller"),
         ] {

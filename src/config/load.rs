@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_path_to_error::Deserializer as PathDeserializer;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue, Deserializer};
@@ -33,13 +33,14 @@ pub enum LoadError {
 }
 
 /// A setting that is wrong.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct Wrong {
     /// The file and line, or the environment variable.
     place: String,
     /// The key, as a dotted path.
     key: String,
     /// What is wrong with it, and how it is written.
+    #[serde(rename = "why")]
     what: String,
     /// The nearest valid name, for one that is unknown.
     nearest: Option<String>,
@@ -178,7 +179,7 @@ mod tests {
     #[test]
     fn an_unknown_key_is_named_with_its_line_and_the_nearest_valid_name() {
         insta::assert_snapshot!(error("[cache]\nttl = \"1h\"\nttl_jiter = 0.2\n", &[]), @"gateway.toml:3: cache.ttl_jiter: unknown field `ttl_jiter`, expected one of `max_size`, `ttl`, `stale_while_revalidate`, `stale_if_error`, `error_ttl`, `negative_ttl`, `null_ttl`, `list_ttl`, `wait_timeout`, `max_waiters`, `ttl_jitter`, `snapshot`, `snapshot_interval`; did you mean `ttl_jitter`?");
-        insta::assert_snapshot!(error("[server]\n\n[budgets]\n", &[]), @"gateway.toml:3: budgets: unknown field `budgets`, expected one of `server`, `admin`, `upstream`, `auth`, `caller`, `enterprise`, `route`, `cache`, `sync`, `fresh`, `prices`, `ledger`, `budget`, `shared`, `telemetry`; did you mean `budget`?");
+        insta::assert_snapshot!(error("[server]\n\n[budgets]\n", &[]), @"gateway.toml:3: budgets: unknown field `budgets`, expected one of `server`, `admin`, `upstream`, `auth`, `caller`, `enterprise`, `route`, `cache`, `sync`, `fresh`, `prices`, `ledger`, `budget`, `shared`, `webhook`, `telemetry`; did you mean `budget`?");
         insta::assert_snapshot!(error("[auth]\nmode = \"key\"\n", &[]), @"gateway.toml:2: auth.mode: unknown variant `key`, expected one of `keys`, `forward`, `open`; did you mean `keys`?");
     }
 

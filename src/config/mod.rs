@@ -3,6 +3,7 @@
 mod check;
 mod load;
 mod renew;
+mod schema;
 mod sync;
 
 use std::collections::HashMap;
@@ -24,10 +25,10 @@ use crate::policy::routes::Route;
 use crate::secret::Secret;
 use crate::telnyx::EnterpriseId;
 use crate::units::{Period, Rate, Span};
-use crate::{auth, cache, server, shared, spend, telemetry, upstream};
+use crate::{auth, cache, server, shared, spend, telemetry, upstream, webhook};
 
 /// All settings. `config/gateway.toml` shows each with its default.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a table of settings")]
 pub struct Config {
     /// Where callers connect.
@@ -58,17 +59,20 @@ pub struct Config {
     pub budget: Vec<Budget>,
     /// What several gateways share.
     pub shared: shared::Config,
+    /// Where events are posted.
+    pub webhook: Vec<webhook::Config>,
     /// What is logged.
     pub telemetry: telemetry::Config,
 }
 
 /// `[admin]`: where operators connect.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a table of settings")]
+#[schemars(inline)]
 pub struct Admin {
     /// The address of metrics, health checks and the admin API.
     pub listen: std::net::SocketAddr,
-    /// What `/admin/v1` asks for as a bearer token. Needed to bind beyond loopback.
+    /// The bearer token that `/admin/v1` asks for. Needed to bind beyond loopback.
     pub token: Option<Secret>,
 }
 
@@ -79,14 +83,15 @@ impl Default for Admin {
 }
 
 /// `[[enterprise]]`: one with a name or a key of its own.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(inline)]
 pub struct Enterprise {
-    /// Its id.
+    /// The UUID that Telnyx gave it.
     pub id: EnterpriseId,
-    /// Its name in logs.
+    /// A name for it in logs.
     pub name: Option<String>,
-    /// The key of its account, where that is not the one in `[upstream]`.
+    /// The Telnyx key of its account, where that is not `upstream.api_key`: for several accounts behind one gateway.
     pub api_key: Option<Secret>,
     /// Lifetimes of its copies, where they are not those in `[cache]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -94,12 +99,13 @@ pub struct Enterprise {
 }
 
 /// `[fresh]`: when money may be spent on fresh data.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a table of settings")]
+#[schemars(inline)]
 pub struct Fresh {
-    /// Younger data answers `fresh=true`; Telnyx updates scores hourly.
+    /// Data younger than this answers `fresh=true` from the cache, unbilled; Telnyx updates scores hourly.
     pub min_age: Span,
-    /// Billable calls of all callers together.
+    /// Billable calls of all callers together; each number of a refresh is one.
     pub rate: Rate,
     /// Whether a refusal is answered from the cache, where there is something.
     pub on_denied: OnDenied,
@@ -109,13 +115,14 @@ pub struct Fresh {
     pub unknown_window: Span,
     /// Numbers whose last billable call is remembered when their copy is gone; at least `rate` × `null_ttl` and `rate` × `min_age`.
     pub remembered_numbers: u64,
-    /// What a refusal for want of money answers with.
+    /// The HTTP status of a refusal for want of money: 402, 403 or 429.
     pub budget_status: BudgetStatus,
 }
 
 /// The statuses that a refusal for want of money can have. The SDKs know 402 only as some API error; 429 they may try again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(try_from = "u16", into = "u16")]
+#[schemars(extend("enum" = [402, 403, 429]))]
 pub enum BudgetStatus {
     /// 402
     PaymentRequired,

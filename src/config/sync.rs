@@ -10,12 +10,13 @@ use crate::telnyx::EnterpriseId;
 use crate::units::{Rate, Span};
 
 /// `[sync]`: whether the lists of enterprises are read ahead.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a table of settings")]
+#[schemars(inline)]
 pub struct ListSync {
-    /// Whether they are: the gateway's own, free requests.
+    /// Whether lists are read ahead, by free requests of the gateway's own, for each enterprise that is named anywhere in the configuration.
     pub enabled: bool,
-    /// From the beginning of one pass to the next.
+    /// From the beginning of one pass over a list to the next; at least 10s.
     pub interval: Span,
 }
 

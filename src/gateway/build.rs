@@ -26,6 +26,7 @@ use crate::telemetry::metrics::Labels;
 use crate::telemetry::traces::NoTraces;
 use crate::telemetry::{Metrics, Traces};
 use crate::upstream::Standing;
+use crate::webhook::{self, Delivery, NoKey, Notice, Webhooks};
 use crate::wire::room::Room;
 
 /// Why a gateway cannot be made.
@@ -37,6 +38,9 @@ pub enum BuildError {
     /// A key has bytes that no HTTP field may hold.
     #[error("{0}: the key has characters that an HTTP header cannot carry")]
     Key(&'static str),
+    /// A receiver's secret is no key.
+    #[error("webhook.secret: {0}")]
+    Webhook(#[from] NoKey),
     /// The ledger cannot be opened.
     #[error("{0}")]
     Ledger(#[from] OpenError),
@@ -76,7 +80,8 @@ impl Shared {
         };
         let recall = Some(recall).filter(|_| config.auth.mode != Mode::Forward);
         let redis = Redis::new(&config.shared)?;
-        let ledger = ledger(config, redis.clone(), rules.memory, clock, observe(&metrics, recall))?;
+        let webhooks = webhooks(config, clock, &metrics)?;
+        let ledger = ledger(config, redis.clone(), rules.memory, clock, observe(&metrics, recall, (webhooks.clone(), clock.clone())))?;
         let on_eviction = Arc::new(move |why: Eviction| evictions.with_label_values(&[why.as_str()]).inc());
         let cache = Cache::new(&config.cache, config.caches(), on_eviction);
         // After the ledger, which knows what was bought since the snapshot.
@@ -90,6 +95,7 @@ impl Shared {
             pending,
             ledger,
             traces: Traces::new(&config.telemetry, &metrics.spans)?,
+            webhooks,
             metrics,
             decisions: Decisions::new(config.telemetry.decisions),
             clock: clock.clone(),
@@ -148,6 +154,7 @@ impl Gateway {
             metrics.reconciliation_drifts.set(whole(last.drifts));
         }
         metrics.buffered_bytes.set(whole(self.0.room.taken() as u64));
+        metrics.webhook.queue.set(whole(self.0.webhooks.waiting() as u64));
         metrics.calls_unresolved.set(whole(self.0.pending.count() as u64));
         let waiting = self.0.rules.max_waiters.saturating_sub(self.0.waiters.available_permits());
         metrics.requests_waiting.set(whole(waiting as u64));
@@ -157,6 +164,13 @@ impl Gateway {
         metrics.cache_bytes.set(whole(bytes));
         metrics.render()
     }
+}
+
+/// Where events are posted.
+fn webhooks(config: &Config, clock: &Clock, metrics: &Metrics) -> Result<Webhooks, BuildError> {
+    let deliveries = metrics.webhook.deliveries.clone();
+    let report = Arc::new(move |became: Delivery| deliveries.with_label_values(&[became.as_str()]).inc());
+    Webhooks::new(webhook::endpoints(&config.webhook)?, clock, report).map_err(BuildError::Certificates)
 }
 
 /// A ledger of its own, or the one that gateways share.
@@ -181,6 +195,7 @@ pub(super) fn labels(config: &Config) -> Labels {
         shared_copies: Asked::ALL.iter().map(|asked| asked.as_str()).collect(),
         degraded: Degraded::ALL.iter().map(|what| what.as_str()).collect(),
         limiters: Limiter::ALL.iter().map(|limiter| limiter.as_str()).collect(),
+        deliveries: Delivery::ALL.iter().map(|became| became.as_str()).collect(),
     }
 }
 
@@ -214,8 +229,8 @@ impl Recall {
     }
 }
 
-/// Counts, logs and remembers what the ledger tells.
-fn observe(metrics: &Metrics, recall: Option<Recall>) -> Observe {
+/// Counts, logs, remembers and posts what the ledger tells.
+fn observe(metrics: &Metrics, recall: Option<Recall>, (webhooks, clock): (Webhooks, Clock)) -> Observe {
     let metrics = metrics.clone();
     let decided = |metrics: &Metrics, budget: &str, decision: &str| metrics.budget_decisions.with_label_values(&[budget, decision]).inc();
     Arc::new(move |event| match event {
@@ -232,9 +247,15 @@ fn observe(metrics: &Metrics, recall: Option<Recall>) -> Observe {
             metrics.spend.add(caller, amount);
         }
         Event::TakenBack { amount, caller } => metrics.taken_back.add(caller, amount),
-        Event::Threshold { budget, percent, spent, limit } => {
+        Event::Threshold { budget, percent, spent, limit, window, at } => {
             metrics.budget_thresholds.with_label_values(&[budget, &percent.to_string()]).inc();
             tracing::warn!(budget, percent, %spent, %limit, "a budget's window reached a part of its limit");
+            webhooks.tell(Notice::threshold(budget, percent, (spent, limit), window, at));
+        }
+        Event::Unknown { id, charge, held_at } => webhooks.tell(Notice::outcome_unknown(id, charge, held_at, clock.now())),
+        Event::Switched(set) => {
+            let at = set.since.unwrap_or_else(|| clock.now());
+            webhooks.tell(Notice::kill_switch(set.on, at, set.reason.as_deref(), set.author.as_deref()));
         }
     })
 }

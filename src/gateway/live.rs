@@ -23,6 +23,7 @@ use crate::clock::Clock;
 use crate::config::{Config, InForce, Refused, Unsafe};
 use crate::server::{Abort, Service};
 use crate::telemetry::{NoLog, set_level};
+use crate::webhook;
 use crate::wire::body::Body;
 
 /// The gateway of a process, whatever its configuration is; clones are the same one.
@@ -104,12 +105,14 @@ impl Live {
             return Err(ApplyError::UnsafeForNow(restart_needed, unsafe_mixes));
         }
         let next = before.0.next(&config)?;
+        let endpoints = webhook::endpoints(&config.webhook).map_err(BuildError::from)?;
         set_level(&config.telemetry.log)?;
         // Nothing fails from here on.
         let shared = Arc::clone(&next.shared);
         shared.metrics.stand(&labels(&config));
         shared.cache.renew(&config.cache, config.caches());
         shared.lists.renew(config.cache.list_ttl.0);
+        shared.webhooks.replace(endpoints);
         if timeout(LEDGER_WAIT, shared.ledger.rebudget(config.budget.clone(), next.rules.memory)).await.is_err() {
             tracing::warn!("the ledger does not answer; it goes by the new budgets when it does");
         }

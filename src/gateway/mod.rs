@@ -82,6 +82,7 @@ use crate::telemetry::metrics::CallerCounters;
 use crate::telemetry::{Metrics, Traces};
 use crate::telnyx::{EnterpriseId, Operation, PhoneNumber, route};
 use crate::upstream::Client;
+use crate::webhook::Webhooks;
 use crate::wire::authority;
 use crate::wire::body::{self, Body};
 use crate::wire::directives::Directives;
@@ -185,6 +186,8 @@ struct Shared {
     /// Calls of unknown outcome.
     pending: unresolved::Pending,
     ledger: Ledger,
+    /// Where events are posted.
+    webhooks: Webhooks,
     metrics: Metrics,
     /// The last requests, and how they came to what they came to.
     decisions: Decisions,
@@ -276,6 +279,11 @@ impl Gateway {
         self.0.tasks.close();
         self.0.tasks.wait().await;
         self.0.ledger.close().await;
+    }
+
+    /// Posts events to their receivers until `stop`, and what waits then once more.
+    pub async fn post_events(&self, stop: impl Future<Output = ()>) {
+        self.0.webhooks.run(stop).await;
     }
 
     /// Answers one request.

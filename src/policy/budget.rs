@@ -21,10 +21,11 @@ use super::pricing::Billable;
 use crate::telnyx::{EnterpriseId, PhoneNumber};
 
 /// `[[budget]]`: a limit on what is spent within a scope and a window.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(inline)]
 pub struct Budget {
-    /// Its name in refusals and metrics.
+    /// Its name in refusals, metrics and alerts; no two budgets have the same.
     pub name: String,
     /// Dollars that may be held and posted together in one window.
     pub limit: Usd,
@@ -32,23 +33,25 @@ pub struct Budget {
     pub window: Window,
     /// Whether it refuses. One that does not is a dry run: it counts what it would have refused.
     #[serde(default = "enforced", skip_serializing_if = "is_enforced")]
+    #[schemars(extend("default" = true))]
     pub enforce: bool,
-    /// The IANA zone whose calendar it is.
+    /// The IANA name of the zone whose calendar it is, such as `America/New_York`.
     #[serde(with = "iana", default = "utc")]
+    #[schemars(with = "String")]
     pub time_zone: TimeZone,
-    /// Only what this caller spends.
+    /// Only what this caller spends; everybody if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caller: Option<String>,
-    /// Only what is spent on this enterprise's numbers.
+    /// Only what is spent on this enterprise's numbers; every enterprise if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enterprise: Option<EnterpriseId>,
-    /// Only what is spent on this operation.
+    /// Only what is spent on this operation; every operation if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operation: Option<Billable>,
 }
 
 /// The length of a budget's window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Window {
     /// From the zone's full hour.

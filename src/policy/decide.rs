@@ -134,7 +134,7 @@ pub struct Facts {
 }
 
 /// What a refusal does when there is a copy.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnDenied {
     /// Serves the copy, and says what was refused.
@@ -145,7 +145,7 @@ pub enum OnDenied {
 }
 
 /// What a plain read of a number without stored data does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FirstTouch {
     /// Takes a hold and sends the GET, which Telnyx bills.

@@ -10,7 +10,9 @@ use super::money::Usd;
 use crate::telnyx::CheckFrequency;
 
 /// An operation that Telnyx bills.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, IntoStaticStr, VariantArray)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, IntoStaticStr, VariantArray, schemars::JsonSchema,
+)]
 #[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum Billable {
@@ -95,8 +97,9 @@ impl FromStr for Billable {
 }
 
 /// `[prices]`: what Telnyx charges for one unit, in dollars.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a table of settings")]
+#[schemars(inline)]
 pub struct PriceList {
     /// One check of one number, however it came about.
     pub check: Usd,

@@ -14,14 +14,15 @@ use crate::units::as_text;
 use crate::wire::target::Target;
 
 /// `[[route]]`: methods and a path prefix that pass, unmetered.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(inline)]
 pub struct Route {
-    /// What may be done. GET takes HEAD along.
+    /// The methods that pass. GET takes HEAD along.
     pub methods: Vec<Verb>,
-    /// Where: this path and all below it.
+    /// The path that passes, and all below it, with or without `/v2`.
     pub path: Prefix,
-    /// Who may; everybody if not given.
+    /// The names of the callers that may; all but those that are limited to some enterprises if not given.
     pub callers: Option<Vec<String>>,
 }
 

@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::units::{ByteSize, OneOrMany, Span};
 
 /// `[server]`: where callers connect, and what a connection may cost.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a table of settings")]
+#[schemars(inline)]
 pub struct Config {
     /// One address, or a list. Port 0 takes a free one, which the ready line tells.
     pub listen: OneOrMany<SocketAddr>,
@@ -49,8 +50,9 @@ pub struct Config {
 }
 
 /// `server.tls`: PEM files, read again when they change.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a table such as { certificate = \"PATH\", private_key = \"PATH\" }")]
+#[schemars(inline)]
 pub struct Tls {
     /// The certificate, and those between it and its root.
     pub certificate: PathBuf,

@@ -9,8 +9,9 @@ use crate::secret::Secret;
 use crate::units::Span;
 
 /// `[shared]`: what several gateways share. Without a URL a gateway is on its own.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a table of settings")]
+#[schemars(inline)]
 pub struct Config {
     /// The Redis or Valkey: `redis://user:password@host:port/database`, `rediss://` for TLS, or `unix:///path`.
     pub redis_url: Option<Secret>,
@@ -27,13 +28,13 @@ pub struct Config {
     pub ca_certificate: Option<PathBuf>,
     /// How long an answer may take before billable work is refused.
     pub timeout: Span,
-    /// How long connecting may take.
+    /// How long connecting to the server may take.
     pub connect_timeout: Span,
-    /// A gateway that was not heard of for so long is taken for dead.
+    /// How long a gateway may not be heard of before it is taken for dead; from 3s to 1h.
     pub lease: Span,
-    /// How far a gateway's clock may be from the server's.
+    /// How far this machine's clock may be from the server's; beyond that nothing is bought.
     pub clock_skew: Span,
-    /// So many replicas of the server have to have what was recorded (`WAIT`) before it counts.
+    /// How many replicas of the server have to have what was recorded (`WAIT`) before it counts; not with a Cluster.
     pub wait_for: u32,
     /// Whether copies are shared too. Purges always are.
     pub copies: bool,

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use strum::{IntoStaticStr, VariantArray};
 
-use crate::policy::budget::Scope;
+use crate::policy::budget::{Charge, Interval, Scope};
 pub use crate::policy::claim::HoldId;
 use crate::policy::money::Usd;
 use crate::policy::pricing::Billable;
@@ -356,6 +356,15 @@ pub enum Event<'a> {
         /// Who had asked for the call.
         caller: &'a str,
     },
+    /// Nobody knows whether a call was billed, so its hold was assumed, durably. Of gateways that share a ledger one tells it.
+    Unknown {
+        /// Its hold.
+        id: HoldId,
+        /// What was held.
+        charge: &'a Charge,
+        /// When it was held.
+        held_at: Timestamp,
+    },
     /// What an assumed hold had posted was taken back, durably.
     TakenBack {
         /// How much.
@@ -363,7 +372,7 @@ pub enum Event<'a> {
         /// Who had asked for the call.
         caller: &'a str,
     },
-    /// What is posted in a budget's window reached so much of its limit: told once for each.
+    /// What is posted in a budget's window reached so much of its limit: told once for each, by one of the gateways that share a ledger.
     Threshold {
         /// The budget's name.
         budget: &'a str,
@@ -373,7 +382,13 @@ pub enum Event<'a> {
         spent: Usd,
         /// The limit, with all overrides.
         limit: Usd,
+        /// The window.
+        window: Interval,
+        /// When it was reached.
+        at: Timestamp,
     },
+    /// An operator stopped all billable work or allowed it again, durably: told by the gateway that was asked for it.
+    Switched(&'a KillSwitch),
 }
 
 /// Where the ledger reports events: called on the ledger's own thread, so it must be quick and must not wait.

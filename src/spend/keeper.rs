@@ -9,9 +9,9 @@ use jiff::{SignedDuration, tz::TimeZone};
 
 use super::accounts::OpenHold;
 use super::writer::{Correction, Ending, Granting, Request, Switching};
-use super::{BudgetStatus, Budgets, End, HoldId, NotHeld, OpenFailure, OverrideRefused, Posted, View};
+use super::{BudgetStatus, Budgets, End, HoldId, KillSwitch, NotHeld, OpenFailure, OverrideRefused, Posted, View};
 use crate::clock::Clock;
-use crate::policy::budget::Budget;
+use crate::policy::budget::{Budget, Interval};
 use crate::policy::money::Usd;
 
 /// A budget's overrides in force at once.
@@ -87,16 +87,26 @@ pub(super) struct Written {
     pub(super) corrections: Vec<bool>,
     pub(super) grants: Vec<Result<BudgetStatus, OverrideRefused>>,
     pub(super) holds: Vec<Result<Vec<HoldId>, NotHeld>>,
-    pub(super) ends: Vec<(End, OpenHold)>,
+    pub(super) ends: Vec<Ended>,
     /// What corrections took back.
     pub(super) taken_back: Vec<(Usd, OpenHold)>,
     /// What budgets said of holds: whether they had room.
     pub(super) decisions: Vec<(Arc<Budget>, bool)>,
     pub(super) thresholds: Vec<Crossed>,
+    /// How the kill switch was set, in this order.
+    pub(super) switched: Vec<KillSwitch>,
     /// Charges that somebody has to remember, or to look after.
     pub(super) recalled: Vec<Posted>,
     /// How long it took to make it durable.
     pub(super) took: Duration,
+}
+
+/// A hold that ended.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) id: HoldId,
+    pub(super) end: End,
+    pub(super) hold: OpenHold,
 }
 
 /// A threshold that was reached.
@@ -106,6 +116,8 @@ pub(super) struct Crossed {
     pub(super) percent: u8,
     pub(super) spent: Usd,
     pub(super) limit: Usd,
+    pub(super) window: Interval,
+    pub(super) at: Timestamp,
 }
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);

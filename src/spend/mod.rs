@@ -70,12 +70,13 @@ use crate::units::Span;
 const SEATS: usize = 4096;
 
 /// `[ledger]`: where what was spent is recorded.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a table of settings")]
+#[schemars(inline)]
 pub struct Config {
     /// An `SQLite` file, made if it is not there; a second process on one file is refused. `:memory:` keeps nothing.
     pub path: PathBuf,
-    /// How long each charge is kept; then only the sum of its day is.
+    /// How long each charge is kept; then only the sum of its day is. At least 32d.
     pub retention: Span,
 }
 

@@ -14,7 +14,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::mpsc::{OwnedPermit, Receiver, Sender};
 use tokio::sync::oneshot;
 
-use super::keeper::{Batch, Keeper, Written};
+use super::keeper::{Batch, Crossed, Ended, Keeper, Written};
 use super::stop::Stop;
 use super::{
     BudgetStatus, Budgets, End, Event, Finding, Hold, HoldId, KillSwitch, NotHeld, Observe, OpenFailure, Order, Override, OverrideRefused,
@@ -249,15 +249,22 @@ impl<K: Keeper> Writer<K> {
             let budget = &budget.name;
             (self.observe)(if *has_room { Event::Allowed { budget } } else { Event::Denied { budget } });
         }
-        for (end, hold) in &written.ends {
+        for Ended { id, end, hold } in &written.ends {
+            if *end == End::Assumed {
+                (self.observe)(Event::Unknown { id: *id, charge: &hold.charge, held_at: hold.held_at });
+            }
             (self.observe)(Event::Ended { end: *end, amount: end.posts(hold.charge.price), caller: &hold.charge.caller });
         }
         for (amount, hold) in &written.taken_back {
             (self.observe)(Event::TakenBack { amount: *amount, caller: &hold.charge.caller });
         }
         for crossed in &written.thresholds {
-            let (budget, percent) = (crossed.budget.name.as_str(), crossed.percent);
-            (self.observe)(Event::Threshold { budget, percent, spent: crossed.spent, limit: crossed.limit });
+            let Crossed { budget, percent, spent, limit, window, at } = crossed;
+            let (budget, percent, spent, limit, window, at) = (budget.name.as_str(), *percent, *spent, *limit, *window, *at);
+            (self.observe)(Event::Threshold { budget, percent, spent, limit, window, at });
+        }
+        for set in &written.switched {
+            (self.observe)(Event::Switched(set));
         }
     }
 

@@ -12,14 +12,15 @@ use crate::units::Fraction;
 use crate::wire::base_url::BaseUrl;
 
 /// `[telemetry]`: what is logged and traced, and how.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a table of settings")]
+#[schemars(inline)]
 pub struct Config {
-    /// What is logged.
+    /// What is logged: a level, or levels of targets with it. `info,access=off` leaves the lines of requests out.
     pub log: Directives,
     /// One JSON object a line, or text for people.
     pub format: Format,
-    /// Whether phone numbers are logged whole.
+    /// Whether phone numbers are logged whole; they are masked otherwise: `+12*******00`.
     pub log_full_numbers: bool,
     /// So many requests that took more than a copy are remembered with what was decided about them, and as many hits of each thread.
     pub decisions: usize,
@@ -66,8 +67,9 @@ impl Config {
 }
 
 /// How a line of the log is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "LogFormat")]
 pub enum Format {
     /// One JSON object a line.
     Json,
@@ -78,7 +80,7 @@ pub enum Format {
 /// A level (`error`, `warn`, `info`, `debug`, `trace`, `off`), or levels of targets with it: `info,access=off`.
 ///
 /// A word that is no level would be taken for a target, and silence all others.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(try_from = "String")]
 pub struct Directives(String);
 

@@ -18,7 +18,7 @@ use strum::{IntoStaticStr, VariantArray};
 
 pub use reload::ConfigMetrics;
 pub use requests::{CallerCounters, Requests};
-pub use upkeep::{SharedMetrics, SnapshotMetrics, SyncMetrics, SyncPage};
+pub use upkeep::{SharedMetrics, SnapshotMetrics, SyncMetrics, SyncPage, WebhookMetrics};
 
 use crate::policy::evidence::Billing;
 use crate::policy::money::Usd;
@@ -71,6 +71,8 @@ pub struct Labels {
     pub degraded: Vec<&'static str>,
     /// Rate limiters.
     pub limiters: Vec<&'static str>,
+    /// What becomes of a webhook's delivery.
+    pub deliveries: Vec<&'static str>,
 }
 
 /// Why a call that would have cost money was not made, or cost nothing.
@@ -187,6 +189,8 @@ pub struct Metrics {
     pub snapshot: SnapshotMetrics,
     /// What gateways share on a Redis.
     pub shared: SharedMetrics,
+    /// Events that are posted to receivers.
+    pub webhook: WebhookMetrics,
     /// Billable calls that a rate limit refused, by limiter.
     pub rate_limit_denied: IntCounterVec,
     /// How long the ledger's commits took, in seconds.
@@ -245,8 +249,7 @@ impl Metrics {
             ),
             budget_decisions: make.int_counters("budget_decisions_total", "What budgets said of holds.", &["budget", "decision"]),
             buffered_bytes: make.register(IntGauge::with_opts(opts("buffered_bytes", "Bytes held for single requests."))),
-            calls_unresolved: make
-                .register(IntGauge::with_opts(opts("calls_unresolved", "Calls of unknown outcome that may still be resolved."))),
+            calls_unresolved: make.int_gauge("calls_unresolved", "Calls of unknown outcome that may still be resolved."),
             requests_waiting: make.register(IntGauge::with_opts(opts("requests_waiting", "Requests that wait for what another one does."))),
             ledger_available: make.register(IntGauge::with_opts(opts("ledger_available", "Whether the ledger could be written last."))),
             holds_open: make.register(IntGauge::with_opts(opts("holds_open", "Holds that have not ended."))),
@@ -259,6 +262,7 @@ impl Metrics {
             sync: SyncMetrics::new(&make),
             snapshot: SnapshotMetrics::new(&make),
             shared: SharedMetrics::new(&make),
+            webhook: WebhookMetrics::new(&make),
             rate_limit_denied: make.int_counters("rate_limit_denied_total", "Billable calls that a rate limit refused.", &["limiter"]),
             ledger_commit: make.register(Histogram::with_opts(histogram_opts("ledger_commit_seconds", "How long ledger commits took."))),
             reconciliation_timestamp: make
@@ -346,6 +350,7 @@ impl Metrics {
             (&self.shared.copies, &labels.shared_copies),
             (&self.shared.degraded, &labels.degraded),
             (&self.rate_limit_denied, &labels.limiters),
+            (&self.webhook.deliveries, &labels.deliveries),
         ];
         for (counter, members) in singles {
             for member in members {
@@ -371,6 +376,10 @@ impl Maker<'_> {
 
     fn usd_counters(&self, name: &str, help: &str, labels: &[&str]) -> UsdCounters {
         self.register(IntCounterVec::new(opts(name, help), labels).map(UsdCounters))
+    }
+
+    fn int_gauge(&self, name: &str, help: &str) -> IntGauge {
+        self.register(IntGauge::with_opts(opts(name, help)))
     }
 
     fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> GaugeVec {

@@ -11,14 +11,15 @@ use crate::units::{Period, Rate, Span};
 use crate::wire::base_url::BaseUrl;
 
 /// `[upstream]`: where Telnyx is, and how much is asked of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a table of settings")]
+#[schemars(inline)]
 pub struct Config {
-    /// The API's base, with its version.
+    /// The base URL of Telnyx's API, with its version: https, or http to this machine.
     pub base_url: BaseUrl,
-    /// The key that goes upstream in keys and open mode.
+    /// The Telnyx key that goes upstream in modes `keys` and `open`.
     pub api_key: Secret,
-    /// Where simplified paths go, for callers that have no enterprise of their own.
+    /// The enterprise of simplified paths, which name none, for callers that have none of their own; the account's only one if not given.
     pub default_enterprise: Option<EnterpriseId>,
     /// How long making a connection may take, its TLS handshake included.
     pub connect_timeout: Span,
@@ -26,7 +27,7 @@ pub struct Config {
     pub connection_lifetime: Span,
     /// How long a request may take, from its dispatch to the last byte of its answer. The SDKs give up after 60 s.
     pub timeout: Span,
-    /// How long a request waits for its turn.
+    /// How long a request waits for its turn, before it is refused.
     pub queue_timeout: Span,
     /// Requests under way at once; further ones wait for their turn.
     pub max_in_flight: usize,
@@ -34,11 +35,11 @@ pub struct Config {
     pub max_queue: usize,
     /// Requests by a route under way at once, beside all others; further ones are refused at once.
     pub max_streams: usize,
-    /// Requests of any kind; further ones wait for their turn.
+    /// Requests of any kind that are sent, free or not; further ones wait for their turn.
     pub rate: Rate,
     /// Failures in a row after which the upstream is left alone for a while; 0: it never is.
     pub breaker_failures: u32,
-    /// For how long at first; twice as long after each trial that fails, up to a minute.
+    /// How long the upstream is left alone after `breaker_failures`, at first; twice as long after each trial that fails, up to a minute.
     pub breaker_pause: Span,
 }
 

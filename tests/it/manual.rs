@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use crate::harness::process::said;
 
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 15] = [
     "serve",
     "check-config",
     "config",
@@ -40,6 +40,26 @@ fn every_command_is_in_the_manual_and_has_a_page_of_its_own() {
     let (code, said) = said(&["man", "ledgers"]);
     assert_eq!(code, Some(1));
     assert!(said.contains("there is no command \"ledgers\"; there are serve, check-config"), "{said}");
+}
+
+/// What prints no facts: two that serve, two whose output is for other programs, and the group of commands whose own are below.
+const WITHOUT_JSON: [&str; 6] = ["serve", "sandbox", "completions", "man", "key", "ledger"];
+
+#[test]
+fn every_command_that_tells_something_tells_it_as_json_too() {
+    let mut words: Vec<Vec<&str>> = COMMANDS.iter().filter(|name| !WITHOUT_JSON.contains(name)).map(|name| vec![*name]).collect();
+    words.extend([vec!["key", "new"], vec!["ledger", "verify"], vec!["ledger", "export"], vec!["ledger", "reconcile"]]);
+    for command in words {
+        let help = told(&[&command[..], &["--help"]].concat());
+        assert!(help.contains("--json"), "{command:?}: {help}");
+    }
+    for (command, example) in
+        [("health", "health --json"), ("check-config", "--json"), ("key", "key new --json"), ("budgets", "budgets --json")]
+    {
+        let help = told(&[command, "--help"]);
+        let (_, examples) = help.split_once("Examples:").unwrap_or_else(|| panic!("{command} has no examples: {help}"));
+        assert!(examples.contains(example), "{command}: {help}");
+    }
 }
 
 #[test]

@@ -81,6 +81,7 @@ async fn the_demo_says_in_one_line_that_it_is_ready_serves_and_ends_with_0() {
     assert_eq!((&charges["total_usd"], &budget(&gateway).await["spent_usd"]), (&"0.10".into(), &"0.10".into()));
     let admin = gateway.address("admin").to_string();
     assert_eq!(said(&["health", "--admin-listen", &admin]), (Some(0), String::new()));
+    assert_eq!(said(&["health", "--json", "--admin-listen", &admin]), (Some(0), "{\"detail\":\"ready\",\"ready\":true}\n".to_owned()));
     gateway.terminate();
     let ended = gateway.ended().await;
     assert_eq!((ended.status.code(), ended.stdout.as_str()), (Some(0), ""), "{}", ended.stderr);
@@ -125,6 +126,8 @@ async fn the_supervisor_is_told_when_it_is_ready_and_when_it_stops() {
 async fn health_does_not_wait_for_a_listener_that_says_nothing() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = silent.local_addr().expect("an address").to_string();
+    let unready: Value = serde_json::from_slice(&run(&["health", "--json", "--admin-listen", &address]).stdout).expect("JSON");
+    assert_eq!(unready["ready"], false, "{unready}");
     let (code, why) = said(&["health", "--admin-listen", &address]);
     assert!(code == Some(1) && why.contains("not ready"), "{code:?} {why}");
 }
@@ -237,6 +240,32 @@ fn a_configuration_that_is_wrong_is_told_by_file_line_key_and_nearest_name() {
     assert!(code == Some(78) && text.contains("nowhere.toml"), "{code:?} {text}");
 }
 
+/// What `check-config --json` prints, whatever it writes to standard error, and how it ends.
+fn checked_as_json(arguments: &[&str]) -> (Option<i32>, Value) {
+    let output = run(&[&["check-config", "--json"], arguments].concat());
+    (output.status.code(), serde_json::from_slice(&output.stdout).expect("JSON"))
+}
+
+#[test]
+fn what_is_wrong_is_told_as_json_too() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("gateway.toml");
+    let checked = |config: &str, more: &[&str]| {
+        std::fs::write(&path, config).expect("writable");
+        checked_as_json(&[&["--config", text(&path)], more].concat())
+    };
+    let (code, report) = checked("[cache]\nttll = \"1h\"\n", &[]);
+    let wrong = &report["errors"][0];
+    assert_eq!((code, &report["valid"], &wrong["key"], &wrong["nearest"]), (Some(78), &false.into(), &"cache.ttll".into(), &"ttl".into()));
+    assert!(wrong["place"].as_str().is_some_and(|place| place.ends_with("gateway.toml:2")), "{report}");
+    let (code, report) = checked("[auth]\nmode = \"open\"\n[server]\nlisten = \"0.0.0.0:0\"\n[upstream]\napi_key = \"KEY\"\n", &[]);
+    assert_eq!((code, &report["errors"][0]["key"]), (Some(78), &"auth.mode".into()), "{report}");
+    let (code, report) = checked("[auth]\nmode = \"open\"\n[upstream]\napi_key = \"KEY-plain\"\n", &["--print"]);
+    assert_eq!((code, &report["valid"], &report["config"]["upstream"]["api_key"]), (Some(0), &true.into(), &"[redacted]".into()));
+    assert!(report["warnings"].as_array().is_some_and(|warnings| warnings.len() == 2), "{report}");
+    assert_eq!(checked_as_json(&["--config", "nowhere.toml"]).0, Some(78));
+}
+
 #[test]
 fn settings_that_are_unsafe_together_keep_it_from_starting() {
     let directory = tempfile::tempdir().expect("a temporary directory");
@@ -267,6 +296,9 @@ fn a_new_key_comes_with_its_digest() {
     let word = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim).expect("a line of it").to_owned();
     assert_eq!(word("key_sha256 "), KeyDigest::of(word("key ").as_bytes()).to_string());
     assert_ne!(run(&["key", "new"]).stdout, text.as_bytes(), "each is another");
+    let json: Value = serde_json::from_slice(&run(&["key", "new", "--json"]).stdout).expect("JSON");
+    let key = json["key"].as_str().expect("a key");
+    assert_eq!(json["key_sha256"], KeyDigest::of(key.as_bytes()).to_string());
 }
 
 #[test]

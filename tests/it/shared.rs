@@ -2,6 +2,7 @@
 
 mod claims;
 mod reload;
+mod webhook;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -13,7 +13,7 @@ use jiff::civil::Date;
 use self::step::Step;
 use super::accounts::Accounts;
 use super::disk::Disk;
-use super::keeper::{Batch, Calendar, Keeper, Written};
+use super::keeper::{Batch, Calendar, Ended, Keeper, Written};
 use super::stop::Stop;
 use super::writer::Switching;
 use super::{Budgets, End, KillSwitch, OpenFailure, View, retention, store};
@@ -63,7 +63,7 @@ impl Embedded {
         if opened.is_some() {
             for (id, hold) in store::left_open(&transaction)? {
                 store::insert_end(&transaction, id, End::Assumed, hold.charge.price, "open when the process ended", now)?;
-                written.ends.push((End::Assumed, hold));
+                written.ends.push(Ended { id, end: End::Assumed, hold });
             }
             let asked = self.stop.asked();
             self.recorded = store::kill_switch(&transaction)?;

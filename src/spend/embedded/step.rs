@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 
 use super::super::accounts::{Account, Accounts, OpenHold, verdict};
-use super::super::keeper::{Batch, Crossed, MOST_OVERRIDES, Written};
+use super::super::keeper::{Batch, Crossed, Ended, MOST_OVERRIDES, Written};
 use super::super::stop::Stop;
 use super::super::writer::{Correction, Ending, Granting, Request};
 use super::super::{BudgetStatus, Finding, HoldId, HoldRefused, KillSwitch, OverrideRefused, store};
@@ -40,6 +40,7 @@ impl Step<'_> {
         let allowed = batch.switches.iter().filter(|switching| switching.allows(self.stop)).map(|switching| &switching.set);
         for set in self.unrecorded.into_iter().chain(allowed) {
             store::insert_kill_switch(self.connection, set)?;
+            self.written.switched.push(set.clone());
         }
         for granting in &batch.grants {
             let granted = self.grant(granting)?;
@@ -57,7 +58,7 @@ impl Step<'_> {
         let Some(hold) = self.accounts.end(ending.id, ending.end) else { return Ok(()) };
         let amount = ending.end.posts(hold.charge.price);
         if store::insert_end(self.connection, ending.id, ending.end, amount, &ending.why, self.now)? {
-            self.written.ends.push((ending.end, hold));
+            self.written.ends.push(Ended { id: ending.id, end: ending.end, hold });
         } else {
             // Someone else changed the file: what it says is what counts.
             self.accounts.unload();
@@ -116,7 +117,7 @@ impl Step<'_> {
             return Ok(());
         }
         for account in accounts.all_mut() {
-            let windows_over = written.ends.iter().map(|(_, hold)| hold);
+            let windows_over = written.ends.iter().map(|ended| &ended.hold);
             let windows_over =
                 windows_over.filter(|hold| account.budget.applies_to(&hold.charge) && !account.window.contains(hold.held_at));
             for hold in windows_over {
@@ -136,7 +137,7 @@ fn cross(account: &mut Account, connection: &Connection, now: Timestamp, crossed
         store::insert_threshold(connection, account, percent, now)?;
         account.standing.threshold = percent;
         let (budget, spent, limit) = (Arc::clone(&account.budget), account.standing.balance.posted, account.limit(now));
-        crossed.push(Crossed { budget, percent, spent, limit });
+        crossed.push(Crossed { budget, percent, spent, limit, window: account.window, at: now });
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::super::accounts::{Account, Balance, OpenHold, Standing, THRESHOLDS};
-use super::super::keeper::{Batch, Crossed, MOST_OVERRIDES, Written};
+use super::super::keeper::{Batch, Crossed, Ended, MOST_OVERRIDES, Written};
 use super::super::writer::Request;
 use super::super::{Claim, End, Finding, HoldId, HoldRefused, KillSwitch, NotHeld, OpenFailure, Order, Override, OverrideRefused, Posted};
 use super::claim::{AskedRate, Later};
@@ -78,6 +78,7 @@ pub(super) struct Draft {
     corrected: Vec<(Finding, OpenHold)>,
     /// For each grant, its budget's name and the place of what is asked.
     grants: Vec<(String, Option<usize>)>,
+    switches: Vec<KillSwitch>,
     /// For each request, its order and the place of what is asked.
     requests: Vec<(Order, Option<usize>)>,
     replica: String,
@@ -117,6 +118,7 @@ impl Draft {
             corrections: Vec::new(),
             corrected: Vec::new(),
             grants: Vec::new(),
+            switches: besides.switches.clone(),
             requests: Vec::new(),
             replica: desk.replica.to_owned(),
             generation: desk.generation.to_owned(),
@@ -264,7 +266,7 @@ impl Draft {
             match became.as_str() {
                 "ended" => {
                     written.recalled.extend(drafted.posted());
-                    written.ends.push((drafted.end, drafted.hold));
+                    written.ends.push(Ended { id: drafted.id, end: drafted.end, hold: drafted.hold });
                 }
                 "corrected" => {
                     let amount = drafted.hold.charge.price - drafted.end.posts(drafted.hold.charge.price);
@@ -277,6 +279,7 @@ impl Draft {
             let amount = if finding == Finding::Billed { Usd::ZERO } else { hold.charge.price };
             written.taken_back.push((amount, hold));
         }
+        written.switched = std::mem::take(&mut self.switches);
         let is_news = |place: &Option<usize>| place.is_some_and(|place| answer.corrections.get(place) == Some(&true));
         written.corrections = self.corrections.iter().map(is_news).collect();
         for (name, place) in &self.grants {
@@ -288,8 +291,9 @@ impl Draft {
             });
         }
         for reached in &answer.thresholds {
-            let (budget, percent) = (Arc::clone(&self.accounts.get(reached.account)?.0), reached.percent);
-            written.thresholds.push(Crossed { budget, percent, spent: usd(&reached.spent)?, limit: usd(&reached.limit)? });
+            let (budget, window) = self.accounts.get(reached.account)?.clone();
+            let (percent, spent, limit) = (reached.percent, usd(&reached.spent)?, usd(&reached.limit)?);
+            written.thresholds.push(Crossed { budget, percent, spent, limit, window, at: self.now });
         }
         for (order, place) in &self.requests {
             let held = match place {

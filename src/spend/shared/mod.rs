@@ -293,6 +293,7 @@ impl Shared {
         untold.taken_back.extend(written.taken_back);
         untold.decisions.extend(written.decisions);
         untold.thresholds.extend(written.thresholds);
+        untold.switched.extend(written.switched);
         untold.recalled.extend(written.recalled);
         (untold.corrections, untold.grants, untold.holds) = (written.corrections, written.grants, written.holds);
         self.next_beat = Instant::now() + BEAT.min(self.server.lease() / 5);

@@ -6,6 +6,7 @@ both![
     an_override_raises_a_limit_until_it_expires_also_over_a_restart,
     an_override_of_no_budget_and_one_too_many_are_refused,
     the_kill_switch_stops_every_hold_and_survives_a_restart,
+    each_act_on_the_kill_switch_is_told_once_and_none_at_a_start,
     what_allows_work_again_does_not_undo_a_stop_that_came_after_it,
     an_edited_window_has_thresholds_of_its_own,
     a_dry_run_counts_what_it_would_refuse_and_refuses_nothing,
@@ -71,6 +72,20 @@ async fn the_kill_switch_stops_every_hold_and_survives_a_restart(bench: Bench) {
     assert_eq!(ledger.hold(charge("a")).await.expect_err("stopped"), HoldRefused::Stopped);
     ledger.switch(false, "it is over".to_owned(), "ops".to_owned()).await.expect("recorded");
     let _hold = ledger.hold(charge("a")).await.expect("held");
+}
+
+async fn each_act_on_the_kill_switch_is_told_once_and_none_at_a_start(bench: Bench) {
+    let ledger = bench.open(vec![budget("all", "1.00")]);
+    let told = |bench: &Bench| bench.take_events().lines().filter(|event| event.starts_with("Switched(")).count();
+    for on in [true, true, false, true] {
+        bench.clock.advance(Duration::from_secs(1));
+        ledger.switch(on, "an incident".to_owned(), "ops".to_owned()).await.expect("recorded");
+        assert_eq!(told(&bench), 1, "{on}");
+    }
+    ledger.close().await;
+    let ledger = bench.open(vec![budget("all", "1.00")]);
+    assert!(ledger.is_stopped());
+    assert_eq!(told(&bench), 0);
 }
 
 #[tokio::test]
@@ -197,10 +212,10 @@ async fn each_threshold_is_told_once_in_a_window_also_over_a_restart(bench: Benc
     }
     insta::allow_duplicates! {
         insta::assert_snapshot!(crossed.join("\n"), @r#"
-        5: Threshold { budget: "hourly", percent: 50, spent: Usd(500000), limit: Usd(1000000) }
-        8: Threshold { budget: "hourly", percent: 80, spent: Usd(800000), limit: Usd(1000000) }
-        10: Threshold { budget: "hourly", percent: 95, spent: Usd(1000000), limit: Usd(1000000) }
-        10: Threshold { budget: "hourly", percent: 100, spent: Usd(1000000), limit: Usd(1000000) }
+        5: Threshold { budget: "hourly", percent: 50, spent: Usd(500000), limit: Usd(1000000), window: Interval { start: 2026-06-15T12:00:00Z, end: 2026-06-15T13:00:00Z }, at: 2026-06-15T12:30:00Z }
+        8: Threshold { budget: "hourly", percent: 80, spent: Usd(800000), limit: Usd(1000000), window: Interval { start: 2026-06-15T12:00:00Z, end: 2026-06-15T13:00:00Z }, at: 2026-06-15T12:30:00Z }
+        10: Threshold { budget: "hourly", percent: 95, spent: Usd(1000000), limit: Usd(1000000), window: Interval { start: 2026-06-15T12:00:00Z, end: 2026-06-15T13:00:00Z }, at: 2026-06-15T12:30:00Z }
+        10: Threshold { budget: "hourly", percent: 100, spent: Usd(1000000), limit: Usd(1000000), window: Interval { start: 2026-06-15T12:00:00Z, end: 2026-06-15T13:00:00Z }, at: 2026-06-15T12:30:00Z }
         "#);
     }
     ledger.close().await;

@@ -110,6 +110,21 @@ async fn an_end_that_is_cut_on_its_way_is_recorded_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stop_that_is_cut_on_its_way_is_told_once() {
+    for moment in MOMENTS {
+        let bench = Bench::shared();
+        let (chaos, ledger) = bench.behind_chaos("a", "20s").await;
+        barrier(&ledger).await;
+        chaos.cut_at("an incident", moment);
+        assert_eq!(ledger.switch(true, "an incident".to_owned(), "ops".to_owned()).await, Err(Unavailable));
+        chaos.set(Weather::Fair);
+        available(&ledger).await;
+        assert_eq!(ledger.hold(charge("a")).await.expect_err("stopped"), HoldRefused::Stopped);
+        assert_eq!(bench.take_events().matches("Switched(").count(), 1, "{moment:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn cuts_at_any_moment_neither_lose_nor_double_anything() {
     let bench = Bench::shared();
     let gateways = [bench.behind_chaos("a", "20s").await, bench.behind_chaos("b", "20s").await];

@@ -24,6 +24,7 @@ async fn after_a_crash_usage_is_kept_and_open_holds_are_assumed() {
     insta::assert_snapshot!(bench.take_events(), @r#"
     Recalled(Posted { id: HoldId(1), enterprise: EnterpriseId(6a09cdc3-8948-47f0-aa62-74ac943d6c58), number: Some(+12*******00), operation: Fresh, held_at: 2026-06-15T12:30:00Z, is_known: true })
     Recalled(Posted { id: HoldId(2), enterprise: EnterpriseId(6a09cdc3-8948-47f0-aa62-74ac943d6c58), number: Some(+12*******00), operation: Fresh, held_at: 2026-06-15T12:30:00Z, is_known: false })
+    Unknown { id: HoldId(2), charge: Charge { request_id: "request of b", caller: "b", enterprise: EnterpriseId(6a09cdc3-8948-47f0-aa62-74ac943d6c58), number: Some(+12*******00), operation: Fresh, price: Usd(100000) }, held_at: 2026-06-15T12:30:00Z }
     Ended { end: Assumed, amount: Usd(100000), caller: "b" }
     "#);
 }
@@ -135,6 +136,7 @@ async fn a_file_that_cannot_be_used_at_the_start_is_tried_again_until_it_can() {
     insta::assert_snapshot!(bench.take_events(), @r#"
     Recalled(Posted { id: HoldId(1), enterprise: EnterpriseId(6a09cdc3-8948-47f0-aa62-74ac943d6c58), number: Some(+12*******00), operation: Fresh, held_at: 2026-06-15T12:30:00Z, is_known: true })
     Recalled(Posted { id: HoldId(2), enterprise: EnterpriseId(6a09cdc3-8948-47f0-aa62-74ac943d6c58), number: Some(+12*******00), operation: Fresh, held_at: 2026-06-15T12:30:00Z, is_known: false })
+    Unknown { id: HoldId(2), charge: Charge { request_id: "request of b", caller: "b", enterprise: EnterpriseId(6a09cdc3-8948-47f0-aa62-74ac943d6c58), number: Some(+12*******00), operation: Fresh, price: Usd(100000) }, held_at: 2026-06-15T12:30:00Z }
     Ended { end: Assumed, amount: Usd(100000), caller: "b" }
     "#);
     assert_eq!(figures(&ledger), ["all: 0.20 + 0.00"]);

@@ -250,6 +250,7 @@ async fn each_end_posts_what_it_should(bench: Bench) {
         Allowed { budget: "all" }
         Ended { end: Released, amount: Usd(0), caller: "b" }
         Allowed { budget: "all" }
+        Unknown { id: HoldId(3), charge: Charge { request_id: "request of c", caller: "c", enterprise: EnterpriseId(6a09cdc3-8948-47f0-aa62-74ac943d6c58), number: Some(+12*******00), operation: Fresh, price: Usd(100000) }, held_at: 2026-06-15T12:30:00Z }
         Ended { end: Assumed, amount: Usd(100000), caller: "c" }
         "#);
     }

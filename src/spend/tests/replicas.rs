@@ -73,6 +73,7 @@ async fn three_gateways_on_a_dollar_get_ten_holds_together_and_have_the_same_boo
     barrier(&ledgers[0]).await;
     let settled = |ledger: &Ledger| states(ledger).iter().filter(|state| *state == "dialer settled 0.10").count();
     assert_eq!(ledgers.iter().map(settled).collect::<Vec<_>>(), [10, 10, 10]);
+    assert_eq!(bench.take_events().matches("Threshold {").count(), 4, "by one of them each");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -92,6 +93,7 @@ async fn what_a_dead_gateway_had_open_is_given_up_once_and_told_to_one_other() {
     let told = bench.take_events();
     assert_eq!(told.matches("Recalled").count(), 1, "{told}");
     assert_eq!(told.matches("end: Assumed").count(), 1, "{told}");
+    assert_eq!(told.matches("Unknown { id: HoldId(1), charge: Charge {").count(), 1, "{told}");
     assert!(told.contains("id: HoldId(1)") && told.contains("is_known: false"), "{told}");
 }
 
@@ -210,6 +212,8 @@ async fn a_stop_on_one_gateway_stops_theothers_at_once() {
     other.switch(false, "it is over".to_owned(), "ops".to_owned()).await.expect("recorded");
     let _hold = one.hold(charge("a")).await.expect("held");
     assert!(!one.is_stopped());
+    let told = bench.take_events();
+    assert_eq!(told.matches("Switched(").count(), 2, "each by whoever was asked for it: {told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,4 @@
-//! Metrics of what keeps the cache warm without a caller: reading the lists ahead, and a file over a restart.
+//! Metrics of what goes on without a caller: reading the lists ahead, a file over a restart, what gateways share, webhooks.
 
 use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge};
 use strum::{IntoStaticStr, VariantArray};
@@ -100,6 +100,24 @@ impl SharedMetrics {
             degraded: make.int_counters("shared_degraded_total", "What was done without the shared Redis.", &["what"]),
             up: make.register(IntGauge::with_opts(opts("shared_up", "Whether copies and purges are shared now."))),
             configured: make.register(IntGauge::with_opts(opts("shared_configured", "Whether anything is to be shared."))),
+        }
+    }
+}
+
+/// What is told of events that are posted to receivers.
+#[derive(Clone, Debug)]
+pub struct WebhookMetrics {
+    /// Deliveries, by what became of them.
+    pub deliveries: IntCounterVec,
+    /// Events that wait, once for each receiver, with those that are being posted.
+    pub queue: IntGauge,
+}
+
+impl WebhookMetrics {
+    pub(super) fn new(make: &Maker<'_>) -> Self {
+        Self {
+            deliveries: make.int_counters("webhook_deliveries_total", "Events posted to receivers, by what became of it.", &["result"]),
+            queue: make.register(IntGauge::with_opts(opts("webhook_queue", "Events that wait to be posted."))),
         }
     }
 }

@@ -8,6 +8,7 @@ mod client;
 pub(crate) mod contract;
 pub(crate) mod frames;
 mod gate;
+pub(crate) mod hook;
 pub(crate) mod origin;
 pub(crate) mod process;
 pub(crate) mod receiver;

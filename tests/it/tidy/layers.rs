@@ -10,7 +10,7 @@ const ROWS: [&[&str]; 10] = [
     &["admin"],
     &["gateway"],
     &["config"],
-    &["server", "telemetry", "auth", "limit", "flight", "cache", "spend", "upstream"],
+    &["server", "telemetry", "auth", "limit", "flight", "cache", "spend", "upstream", "webhook"],
     &["shared"],
     &["policy"],
     &["wire"],
