@@ -1,12 +1,15 @@
 //! The settings of `[shared]`.
 
+use std::convert::Infallible;
+use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::secret::Secret;
-use crate::units::Span;
+use crate::units::{Span, as_text};
 
 /// `[shared]`: what several gateways share. Without a URL a gateway is on its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -21,7 +24,8 @@ pub struct Config {
     pub cluster: bool,
     /// URLs of Sentinels, which say where the master is; `redis_url` then says how to speak to it, and its host does not matter.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub sentinels: Vec<String>,
+    #[schemars(with = "Vec<String>")]
+    pub sentinels: Vec<SentinelUrl>,
     /// What the Sentinels call the master.
     pub sentinel_service: String,
     /// Whose certificates to trust, in PEM, where those of the machine are not it.
@@ -39,6 +43,43 @@ pub struct Config {
     /// Whether copies are shared too. Purges always are.
     pub copies: bool,
 }
+
+/// The URL of a Sentinel, shown without the user, the password and the options that may be in it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SentinelUrl(String);
+
+impl SentinelUrl {
+    /// The whole of it, for the one place that needs it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for SentinelUrl {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for SentinelUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (scheme, rest) = self.0.split_once("://").unwrap_or(("", &self.0));
+        let (user, place) = rest.rsplit_once('@').map_or(("", rest), |(_, place)| ("[redacted]@", place));
+        let (place, options) = place.split_once('?').map_or((place, ""), |(place, _)| (place, "?[redacted]"));
+        let separator = if scheme.is_empty() { "" } else { "://" };
+        write!(f, "{scheme}{separator}{user}{place}{options}")
+    }
+}
+
+impl fmt::Debug for SentinelUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+as_text! { SentinelUrl: "a URL in quotes" }
 
 /// Half a minute without an answer is no answer, and a lease of an hour keeps a dead gateway's money for that long.
 const LONGEST: Duration = Duration::from_hours(1);
@@ -81,5 +122,27 @@ impl Default for Config {
             wait_for: 0,
             copies: true,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_secret_in_the_url_of_a_sentinel_is_not_shown() {
+        for (text, shown) in [
+            ("redis://10.0.0.1:26379", "redis://10.0.0.1:26379"),
+            ("rediss://ops:pass@w@10.0.0.1:26379/0", "rediss://[redacted]@10.0.0.1:26379/0"),
+            ("redis://10.0.0.1:26379/?password=pass", "redis://10.0.0.1:26379/?[redacted]"),
+            ("ops:pass@host?pass=a@b", "[redacted]@b"),
+            ("", ""),
+        ] {
+            let Ok(url) = text.parse::<SentinelUrl>();
+            assert_eq!((url.expose(), url.to_string(), format!("{url:?}")), (text, shown.to_owned(), shown.to_owned()));
+        }
+        let text = "[shared]\nsentinels = [\"redis://:pass@s1:26379\"]\n";
+        let config = crate::config::Config::parse(text, "gateway.toml", []).expect("a configuration");
+        assert!(!toml::to_string(&config).expect("TOML").contains("pass@") && !format!("{config:?}").contains("pass@"));
     }
 }

@@ -27,7 +27,7 @@ use redis::{
     RedisFuture, TlsCertificates, TlsMode, Value,
 };
 
-pub use self::config::Config;
+pub use self::config::{Config, SentinelUrl};
 pub use self::durability::{Shortcoming, shortcomings};
 pub use self::follow::{Entry, News, NoPosition, Position, follow};
 pub use self::line::{Line, NoAnswer};
@@ -73,7 +73,7 @@ impl Redis {
     pub fn new(config: &Config) -> Result<Option<Self>, NoRedis> {
         let Some(url) = &config.redis_url else { return Ok(None) };
         let server = url.read()?.expose().into_connection_info().map_err(|error| NoRedis::Url("shared.redis_url", error))?;
-        let sentinels = config.sentinels.iter().map(|sentinel| sentinel.as_str().into_connection_info());
+        let sentinels = config.sentinels.iter().map(|sentinel| sentinel.expose().into_connection_info());
         let sentinels: Vec<_> = sentinels.collect::<Result<_, _>>().map_err(|error| NoRedis::Url("shared.sentinels", error))?;
         let user = |sentinel: &ConnectionInfo| {
             (sentinel.redis_settings().username().map(str::to_owned), sentinel.redis_settings().password().map(str::to_owned))

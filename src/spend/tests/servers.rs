@@ -225,7 +225,7 @@ async fn the_master_that_sentinels_name_after_a_failover_is_gone_on_with() {
     let settings = format!("port {sentinel}\nsentinel monitor money 127.0.0.1 {port} 1\n");
     std::fs::write(folder.join("sentinel.conf"), settings).expect("writable");
     let _sentinel = Sentinel::start(&folder.join("sentinel.conf"));
-    let sentinels = vec![format!("redis://127.0.0.1:{sentinel}")];
+    let sentinels = vec![format!("redis://127.0.0.1:{sentinel}").parse().expect("a URL")];
     let shared = shared_config("redis://elsewhere.invalid:1");
     let ledger = joined(&bench, &crate::shared::Config { sentinels, sentinel_service: "money".to_owned(), ..shared });
     let before = ledger.hold(charge("a")).await.expect("held");
@@ -251,6 +251,6 @@ async fn a_sentinel_says_where_the_master_is() {
     std::fs::write(folder.join("sentinel.conf"), settings).expect("writable");
     let _sentinel = Sentinel::start(&folder.join("sentinel.conf"));
     let shared = shared_config("redis://elsewhere.invalid:1/2");
-    let sentinels = vec![format!("redis://127.0.0.1:{sentinel}")];
+    let sentinels = vec![format!("redis://127.0.0.1:{sentinel}").parse().expect("a URL")];
     spend_on(&bench, crate::shared::Config { sentinels, sentinel_service: "money".to_owned(), ..shared }).await;
 }

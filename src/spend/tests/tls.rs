@@ -41,7 +41,7 @@ async fn a_master_that_a_sentinel_names_is_reached_with_tls_too() {
     let settings = format!("port 0\n{tls}\ntls-replication yes\nsentinel monitor money 127.0.0.1 {port} 1\n");
     std::fs::write(inside.join("sentinel.conf"), settings).expect("writable");
     let _sentinel = Sentinel::start(&inside.join("sentinel.conf"));
-    let sentinels = vec![format!("rediss://localhost:{sentinel}")];
+    let sentinels = vec![format!("rediss://localhost:{sentinel}").parse().expect("a URL")];
     let shared = shared_config("rediss://elsewhere.invalid:1/2");
     let named = crate::shared::Config { sentinels, sentinel_service: "money".to_owned(), ..shared };
     let stranger = Redis::new(&named).expect("a URL").expect("one is named").connect().await;
