@@ -66,7 +66,10 @@ impl Config {
         let faults = self.shared.faults().into_iter().chain(self.telemetry.faults());
         let faults = faults.chain(self.webhook.iter().flat_map(webhook::Config::faults));
         findings.0.extend(faults.map(|(key, why)| Unsafe { key: key.to_owned(), why }));
-        findings.refuse_twice(self.webhook.iter().map(|webhook| webhook.url.to_string()), "webhook.url");
+        for (nth, webhook) in self.webhook.iter().enumerate() {
+            let again = self.webhook[..nth].iter().any(|former| former.url == webhook.url);
+            findings.refuse_if(again, "webhook.url", format!("{} stands there twice", webhook.url));
+        }
         findings.0
     }
 

@@ -57,7 +57,7 @@ impl Config {
     }
 }
 
-/// An absolute http or https URL. Its path and query, where some receivers want a token, are shown by [`fmt::Display`] only.
+/// An absolute http or https URL. Its path and query are never shown: some receivers want a token there.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Url(Uri);
 
@@ -92,7 +92,8 @@ impl FromStr for Url {
 
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        let has_more = self.0.path_and_query().is_some_and(|more| !matches!(more.as_str(), "" | "/"));
+        write!(f, "{self:?}/{}", if has_more { "[redacted]" } else { "" })
     }
 }
 
@@ -120,8 +121,15 @@ mod tests {
             assert_eq!(text.parse::<Url>(), Err(NotAUrl), "{text}");
         }
         let url: Url = "https://hooks.example.com:8443/T0/token?key=1".parse().expect("a URL");
-        assert_eq!(url.to_string(), "https://hooks.example.com:8443/T0/token?key=1");
+        assert_eq!(url.uri(), "https://hooks.example.com:8443/T0/token?key=1");
         assert_eq!(format!("{url:?}"), "https://hooks.example.com:8443");
+        for (text, shown) in [
+            ("https://hooks.example.com:8443/T0/token?key=1", "https://hooks.example.com:8443/[redacted]"),
+            ("https://hooks.example.com?key=1", "https://hooks.example.com/[redacted]"),
+            ("https://hooks.example.com", "https://hooks.example.com/"),
+        ] {
+            assert_eq!(text.parse::<Url>().expect(text).to_string(), shown);
+        }
     }
 
     #[test]
