@@ -85,10 +85,52 @@ impl Config {
         (wanted, restart_needed)
     }
 
-    /// The files that secrets are read from.
+    /// The files that those secrets are read from which can change while the process runs.
     pub fn secret_files(&self) -> Vec<PathBuf> {
         let enterprises = self.enterprise.iter().filter_map(|enterprise| enterprise.api_key.as_ref());
-        let secrets = [Some(&self.upstream.api_key), self.admin.token.as_ref()].into_iter().flatten().chain(enterprises);
+        let webhooks = self.webhook.iter().map(|webhook| &webhook.secret);
+        let secrets = [Some(&self.upstream.api_key), self.admin.token.as_ref()].into_iter().flatten().chain(enterprises).chain(webhooks);
         secrets.filter_map(|secret| secret.file().map(Into::into)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    /// The files that secrets stand in, wherever they are below `path`, but for what needs a restart.
+    fn files(path: &str, value: &Value) -> Vec<PathBuf> {
+        match value {
+            _ if NEED_RESTART.contains(&path) => Vec::new(),
+            Value::Object(fields) => match fields.get("file").and_then(Value::as_str) {
+                Some(file) => vec![file.into()],
+                None => fields
+                    .iter()
+                    .flat_map(|(name, value)| files(&[path, name].join(".").trim_start_matches('.').to_owned(), value))
+                    .collect(),
+            },
+            Value::Array(list) => list.iter().flat_map(|value| files(path, value)).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_file_of_every_secret_that_is_live_is_looked_at() {
+        let text = r#"
+            admin.token = { file = "/token" }
+            upstream.api_key = { file = "/upstream" }
+            shared.redis_url = { file = "/redis" }
+            telemetry.otlp_headers.authorization = { file = "/otlp" }
+            enterprise = [{ id = "6a09cdc3-8948-47f0-aa62-74ac943d6c58", api_key = { file = "/enterprise" } }]
+            webhook = [{ url = "https://example.com/", secret = { file = "/webhook" } }]
+        "#;
+        let config = Config::parse(text, "gateway.toml", []).expect("a configuration");
+        let (mut watched, mut live) = (config.secret_files(), files("", &serde_json::to_value(&config).expect("JSON")));
+        watched.sort();
+        live.sort();
+        assert_eq!(watched, live);
+        assert_eq!(live.len(), 4, "{live:?}");
     }
 }
