@@ -149,9 +149,16 @@ impl Source<'_> {
             (None, Some(line)) => format!("{}:{line}", self.name),
             (None, None) => self.name.to_owned(),
         };
-        let what = error.message().to_owned();
+        let what = without_text(error.message());
         Wrong { place, key, nearest: nearest(&what), what }
     }
+}
+
+/// A message without the text that stands where none should: it may be a secret that was written in the wrong form.
+/// serde writes ``invalid type: string "text", expected a map``.
+fn without_text(message: &str) -> String {
+    let expected = message.strip_prefix("invalid type: string ").and_then(|rest| rest.rsplit_once(", expected "));
+    expected.map_or_else(|| message.to_owned(), |(_, expected)| format!("invalid type: a string, expected {expected}"))
 }
 
 /// The valid name nearest to an unknown one. serde writes ``unknown field `x`, expected one of `a`, `b` ``.
@@ -196,6 +203,33 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_that_is_written_in_the_wrong_form_is_not_shown() {
+        insta::assert_snapshot!(error("[telemetry]\notlp_headers = \"authorization=Bearer top-secret, expected\"\n", &[]), @"gateway.toml:2: telemetry.otlp_headers: invalid type: a string, expected a map");
+        for text in [
+            "[shared]\nsentinels = \"redis://:top-secret@s1:26379\"\n",
+            "webhook = \"https://example.com/top-secret\"\n",
+            "webhook = [\"top-secret\"]\n",
+            "webhook = [{ url = \"top-secret\", secret = \"x\" }]\n",
+            "webhook = [{ url = [\"top-secret\"], secret = \"top-secret\" }]\n",
+            "upstream = \"top-secret\"\n",
+            "upstream.api_key = { env = \"X\", key = \"top-secret\" }\n",
+            "upstream.api_key = \"top-secret\" x\n",
+            "upstream.api_key = top-secret\n",
+            "enterprise = [\"top-secret\"]\n",
+            "admin.token = \"top-secret\n",
+        ] {
+            let error = error(text, &[]);
+            assert!(!error.contains("top-secret"), "{error}");
+        }
+        let variables =
+            [("TELEMETRY__OTLP_HEADERS", "authorization=top-secret"), ("SHARED__SENTINELS", "top-secret"), ("UPSTREAM", "top-secret")];
+        for (name, value) in variables.into_iter().chain([("UPSTREAM__API_KEY", "{top-secret"), ("ADMIN__TOKEN", "\"top-secret")]) {
+            let error = error("", &[(name, value)]);
+            assert!(!error.contains("top-secret"), "{error}");
+        }
+    }
+
+    #[test]
     fn the_environment_beats_the_file() {
         let text = "[cache]\nttl = \"2h\"\n";
         let config =
@@ -211,6 +245,6 @@ mod tests {
     fn an_error_from_the_environment_names_its_variable() {
         insta::assert_snapshot!(error("[cache]\nttl = \"2h\"\n", &[("CACHE__TTL", "soon")]), @r#"environment variable REPUTATION_GATEWAY__CACHE__TTL: cache.ttl: "soon" is not a length of time, such as "90s", "10m", "1h30m" or "7d""#);
         insta::assert_snapshot!(error("[cache]\nttl = \"2h\"\n", &[("CACHE__TTLL", "1h")]), @"environment variable REPUTATION_GATEWAY__CACHE__TTLL: cache.ttll: unknown field `ttll`, expected one of `max_size`, `ttl`, `stale_while_revalidate`, `stale_if_error`, `error_ttl`, `negative_ttl`, `null_ttl`, `list_ttl`, `wait_timeout`, `max_waiters`, `ttl_jitter`, `snapshot`, `snapshot_interval`; did you mean `ttl`?");
-        insta::assert_snapshot!(error("", &[("CACHE", "1h")]), @r#"environment variable REPUTATION_GATEWAY__CACHE: cache: invalid type: string "1h", expected a table of settings"#);
+        insta::assert_snapshot!(error("", &[("CACHE", "1h")]), @r#"environment variable REPUTATION_GATEWAY__CACHE: cache: invalid type: a string, expected a table of settings"#);
     }
 }
