@@ -37,6 +37,8 @@ pub struct Reload {
     admin: Admin,
     /// What the files were when they were read last.
     read: Arc<Mutex<Stamps>>,
+    /// Taken from reading to putting in force: of two at once, the one that read last has the last word.
+    reading: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// Why what was read is not in force.
@@ -56,12 +58,13 @@ impl Reload {
     pub(super) fn new(source: Source, live: Live, admin: Admin) -> Self {
         live.read_from(source.file.clone());
         let read = source.stamps().and(secrets(&live.in_force().config));
-        Self { source, live, admin, read: Arc::new(Mutex::new(read)) }
+        Self { source, live, admin, read: Arc::new(Mutex::new(read)), reading: Arc::default() }
     }
 
     /// Reads the configuration and puts it in force; if that cannot be, the old one stays. Whether the new one is in force is also logged, counted and
     /// shown to operators.
     pub async fn now(&self) -> Result<(), String> {
+        let _one_after_another = self.reading.lock().await;
         match self.reload().await {
             Ok(()) => {
                 let in_force = self.live.in_force();

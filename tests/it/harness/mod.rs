@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Method;
-use reputation_gateway::app::{App, Source};
+use reputation_gateway::app::{App, Reload, Source};
 use reputation_gateway::clock::Clock;
 use reputation_gateway::config::{Config, InForce, LoadError};
 use reputation_gateway::gateway::{ApplyError, Live};
@@ -302,6 +302,17 @@ impl World {
         let app = App::start(&config, &self.clock).await.unwrap_or_else(|error| panic!("{error}"));
         let source = Source { file: Some(file.to_owned()), load: Arc::new(load) };
         (self.gateway, self.admin, self.run) = Run::of(app.reading(source));
+    }
+
+    /// Stops the gateway, and starts one anew whose configuration is read so, and again when somebody asks for it.
+    pub(crate) async fn read_by(&mut self, load: impl Fn() -> Result<Config, LoadError> + Send + Sync + 'static) -> Reload {
+        self.stop().await;
+        let config = load().unwrap_or_else(|error| panic!("{error}"));
+        let app = App::start(&config, &self.clock).await.unwrap_or_else(|error| panic!("{error}"));
+        let app = app.reading(Source { file: None, load: Arc::new(load) });
+        let reload = app.reload().expect("it has a source");
+        (self.gateway, self.admin, self.run) = Run::of(app);
+        reload
     }
 
     /// The configuration in force, as operators see it.

@@ -1,5 +1,6 @@
 //! A configuration follows another while the gateway serves: no request is dropped, no usage is lost, and what cannot follow is told.
 
+mod again;
 mod process;
 
 use std::path::Path;
