@@ -94,6 +94,20 @@ async fn a_hit_is_a_span_too_by_either_way() {
 }
 
 #[tokio::test]
+async fn a_method_that_nobody_knows_is_one_word_however_long_it_is() {
+    let receiver = Receiver::start().await;
+    let mut world = World::with(BUDGET, to(&receiver)).await;
+    let mut wire = Wire::to(world.gateway).await;
+    wire.send(format!("{} {} HTTP/1.1\r\nhost: g\r\n\r\n", "X".repeat(8_000), read(STORED))).await;
+    let status = wire.answer().await.status;
+    drop(wire);
+    world.stop().await;
+    let spans = receiver.spans();
+    assert_eq!((status, spans.len()), (405, 1));
+    assert_eq!((spans[0].told("http.request.method").as_deref(), spans[0].name.as_str()), (Some("_OTHER"), "_OTHER unknown"));
+}
+
+#[tokio::test]
 async fn callers_decide_whether_their_traces_are_recorded_and_the_ratio_about_others() {
     let receiver = Receiver::start().await;
     let endpoint = to(&receiver);
