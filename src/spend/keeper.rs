@@ -101,6 +101,19 @@ pub(super) struct Written {
     pub(super) took: Duration,
 }
 
+impl Written {
+    /// Adds what a later batch came to; its answers are for who asked last.
+    pub(super) fn absorb(&mut self, later: Self) {
+        self.ends.extend(later.ends);
+        self.taken_back.extend(later.taken_back);
+        self.decisions.extend(later.decisions);
+        self.thresholds.extend(later.thresholds);
+        self.switched.extend(later.switched);
+        self.recalled.extend(later.recalled);
+        (self.corrections, self.grants, self.holds) = (later.corrections, later.grants, later.holds);
+    }
+}
+
 /// A hold that ended.
 #[derive(Debug)]
 pub(super) struct Ended {

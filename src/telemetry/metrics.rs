@@ -1,5 +1,6 @@
 //! The metrics, a documented field each. Every series stands from the start: label sets are closed, and each member is made at once.
 
+mod make;
 mod process;
 mod reload;
 mod requests;
@@ -7,48 +8,21 @@ mod upkeep;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Counter as CounterValue, MetricFamily};
-use prometheus::{
-    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
-};
+use prometheus::{Encoder, Gauge, GaugeVec, Histogram, HistogramVec, IntCounterVec, IntGauge, Registry, TextEncoder};
 use strum::{IntoStaticStr, VariantArray};
 
 pub use reload::ConfigMetrics;
 pub use requests::{CallerCounters, Requests};
 pub use upkeep::{SharedMetrics, SnapshotMetrics, SyncMetrics, SyncPage, WebhookMetrics};
 
+use self::make::{Maker, histogram_opts, opts};
 use crate::policy::evidence::Billing;
 use crate::policy::money::Usd;
-use crate::telemetry::log::DROPPED;
 use crate::telemetry::traces::SpanEnd;
 use crate::telnyx::Operation;
-
-const PREFIX: &str = "reputation_gateway";
-
-/// Bounds of histograms, in nanoseconds: from 50 µs, a hit, to 30 s, past the longest wait for the upstream.
-const BOUNDS: [u64; 18] = [
-    50_000,
-    100_000,
-    250_000,
-    500_000,
-    1_000_000,
-    2_500_000,
-    5_000_000,
-    10_000_000,
-    25_000_000,
-    50_000_000,
-    100_000_000,
-    250_000_000,
-    500_000_000,
-    1_000_000_000,
-    2_500_000_000,
-    5_000_000_000,
-    10_000_000_000,
-    30_000_000_000,
-];
 
 /// The members of label sets that depend on the configuration or on engines that this one does not know.
 #[derive(Clone, Debug, Default)]
@@ -358,53 +332,6 @@ impl Metrics {
             }
         }
     }
-}
-
-/// Makes and registers; a failure would be a fault in this file, seen by every test.
-struct Maker<'r>(&'r Registry);
-
-impl Maker<'_> {
-    fn register<C: Collector + Clone + 'static>(&self, made: prometheus::Result<C>) -> C {
-        let collector = made.expect("names and labels are well formed");
-        self.0.register(Box::new(collector.clone())).expect("names differ");
-        collector
-    }
-
-    fn int_counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-        self.register(IntCounterVec::new(opts(name, help), labels))
-    }
-
-    fn usd_counters(&self, name: &str, help: &str, labels: &[&str]) -> UsdCounters {
-        self.register(IntCounterVec::new(opts(name, help), labels).map(UsdCounters))
-    }
-
-    fn int_gauge(&self, name: &str, help: &str) -> IntGauge {
-        self.register(IntGauge::with_opts(opts(name, help)))
-    }
-
-    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
-        self.register(GaugeVec::new(opts(name, help), labels))
-    }
-
-    fn histograms(&self, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
-        self.register(HistogramVec::new(histogram_opts(name, help), labels))
-    }
-
-    /// What is the process's, whatever gateway it is about.
-    fn of_process(&self) {
-        self.register(process::ProcessMetrics::new());
-        self.register(Ok(DROPPED.clone()));
-        let info: IntGaugeVec = self.register(IntGaugeVec::new(opts("build_info", "The running version; always 1."), &["version"]));
-        info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-    }
-}
-
-fn opts(name: &str, help: &str) -> Opts {
-    Opts::new(format!("{PREFIX}_{name}"), help)
-}
-
-fn histogram_opts(name: &str, help: &str) -> HistogramOpts {
-    HistogramOpts::from(opts(name, help)).buckets(BOUNDS.iter().map(|bound| Duration::from_nanos(*bound).as_secs_f64()).collect())
 }
 
 #[cfg(test)]

@@ -86,8 +86,22 @@ impl Exercise {
         ] {
             self.get(&world, &format!("/admin/v1/explain?method={method}&path={path}"), 200).await;
         }
-        self.get(&world, "/admin/v1/explain?path=/v2/x&caller=nobody", 404).await;
-        for target in ["explain", "ledger?limit=0", "ledger.csv?limit=1", "spending?since=never", &format!("cache/{ENTERPRISE}/1")] {
+        for read in self.get(&world, "/admin/v1/requests?limit=9", 200).await.json()["data"].as_array().expect("a list") {
+            let target = format!("/admin/v1/explain?request_id={}", read["request_id"].as_str().expect("text"));
+            self.get(&world, &target, 200).await;
+        }
+        for missing in ["path=/v2/x&caller=nobody", "request_id=none"] {
+            self.get(&world, &format!("/admin/v1/explain?{missing}"), 404).await;
+        }
+        for target in [
+            "explain",
+            "explain?path=/v2/x&request_id=1",
+            "requests?billed=maybe",
+            "ledger?limit=0",
+            "ledger.csv?limit=1",
+            "spending?since=never",
+            &format!("cache/{ENTERPRISE}/1"),
+        ] {
             self.get(&world, &format!("/admin/v1/{target}"), 400).await;
         }
         let forwarding = World::with(BUDGET, callers::forward).await;
@@ -140,7 +154,7 @@ impl Exercise {
         let ledger = world.ledger();
         let away = ledger.with_extension("away");
         std::fs::rename(&ledger, &away).expect("it is there");
-        for target in ["ledger", "ledger.csv", "spending"] {
+        for target in ["ledger", "ledger.csv", "spending", "explain?request_id=none"] {
             self.get(&world, &format!("/admin/v1/{target}"), 503).await;
         }
         self.post(&world, OVERRIDES, &raise("2026-04-01T00:00:00Z"), 503).await;

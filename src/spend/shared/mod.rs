@@ -288,14 +288,7 @@ impl Shared {
         }
         self.open.extend(held);
         (self.accounts, self.orphans) = (accounts, orphans);
-        let untold = &mut self.untold;
-        untold.ends.extend(written.ends);
-        untold.taken_back.extend(written.taken_back);
-        untold.decisions.extend(written.decisions);
-        untold.thresholds.extend(written.thresholds);
-        untold.switched.extend(written.switched);
-        untold.recalled.extend(written.recalled);
-        (untold.corrections, untold.grants, untold.holds) = (written.corrections, written.grants, written.holds);
+        self.untold.absorb(written);
         self.next_beat = Instant::now() + BEAT.min(self.server.lease() / 5);
     }
 

@@ -2,7 +2,7 @@
 
 use prometheus::{Gauge, IntGauge};
 
-use super::{Maker, opts};
+use super::make::{Maker, opts};
 
 /// What is told of the configuration in force.
 #[derive(Clone, Debug)]

@@ -12,7 +12,7 @@ use std::time::Duration;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Bucket, Counter, Histogram as HistogramValue, LabelPair, Metric, MetricFamily, MetricType};
 
-use super::{BOUNDS, PREFIX};
+use super::make::{BOUNDS, PREFIX};
 use crate::policy::decision::Decision;
 use crate::telemetry::slots::{Slot, Slots};
 use crate::telnyx::Operation;

@@ -3,7 +3,7 @@
 use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge};
 use strum::{IntoStaticStr, VariantArray};
 
-use super::{Maker, opts};
+use super::make::{Maker, opts};
 
 /// What became of a page of a list that was read ahead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
