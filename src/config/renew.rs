@@ -106,10 +106,7 @@ mod tests {
             _ if NEED_RESTART.contains(&path) => Vec::new(),
             Value::Object(fields) => match fields.get("file").and_then(Value::as_str) {
                 Some(file) => vec![file.into()],
-                None => fields
-                    .iter()
-                    .flat_map(|(name, value)| files(&[path, name].join(".").trim_start_matches('.').to_owned(), value))
-                    .collect(),
+                None => fields.iter().flat_map(|(name, value)| files([path, name].join(".").trim_start_matches('.'), value)).collect(),
             },
             Value::Array(list) => list.iter().flat_map(|value| files(path, value)).collect(),
             _ => Vec::new(),
