@@ -6,7 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-LANGUAGES = {"console", "sh", "text", "toml", "json", "yaml", "promql", "python", "js", "conf"}
+LANGUAGES = {"console", "sh", "text", "toml", "json", "yaml", "promql", "python", "js", "conf", "http"}
 
 # Why a block is not run. Each is a reason of this machine's, but for the last two.
 REASONS = {

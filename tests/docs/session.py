@@ -73,7 +73,10 @@ class Session:
             while end not in said or not said.endswith(b" ---\n"):
                 assert selector.select(deadline - time.monotonic()), f"not over in time: {command}\n{said.decode(errors='replace')}"
                 some = os.read(self._shell.stdout.fileno(), 65536)
-                assert some, f"it ended the shell: {command}\n{said.decode(errors='replace')}"
+                if not some:
+                    # It has closed its output, and ends.
+                    self._shell.wait()
+                    raise AssertionError(f"it ended the shell: {command}\n{said.decode(errors='replace')}")
                 said += some
         return said.decode()
 
