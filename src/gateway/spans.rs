@@ -55,23 +55,6 @@ fn error(reply: Option<Reply>) -> Option<String> {
     }
 }
 
-/// A method's word in a span. A caller may send any, of any length: one that is none of the usual is told by the word that the conventions have
-/// for it, so that neither the names of spans nor the memory that they wait in grow with it.
-fn word(method: &Method) -> &str {
-    let usual = [
-        Method::GET,
-        Method::HEAD,
-        Method::POST,
-        Method::PUT,
-        Method::PATCH,
-        Method::DELETE,
-        Method::OPTIONS,
-        Method::CONNECT,
-        Method::TRACE,
-    ];
-    if usual.contains(method) { method.as_str() } else { "_OTHER" }
-}
-
 impl Gateway {
     /// Begins a call upstream.
     pub(super) fn begin_call(&self, operation: Operation, method: Method, context: &Context) -> Call {
@@ -167,7 +150,7 @@ impl View {
         let number = ended.number.map(|number| if self.rules.log_full_numbers { number.to_string() } else { number.masked() });
         let failed = ended.status >= 500;
         let attributes = Attributes::default()
-            .text("http.request.method", word(ended.method))
+            .text("http.request.method", ended.method.as_str())
             .whole("http.response.status_code", ended.status)
             .maybe("error.type", failed.then(|| ended.status.to_string()))
             .text("reputation_gateway.request_id", ended.request_id)
@@ -183,7 +166,7 @@ impl View {
             trace: &lineage.trace,
             parent: lineage.parent,
             kind: Kind::Server,
-            name: format!("{} {}", word(ended.method), ended.operation.as_str()),
+            name: format!("{} {}", ended.method, ended.operation.as_str()),
             began: ended.at.saturating_sub(ended.duration).unwrap_or(ended.at),
             ended: ended.at,
             failed,

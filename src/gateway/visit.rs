@@ -29,6 +29,9 @@ use crate::wire::trace::{SpanContext, Trace};
 /// A longer or stranger id of the caller's is replaced by one of ours.
 pub(super) const LONGEST_REQUEST_ID: usize = 128;
 
+/// No more of a refusal's words is remembered: some repeat what the caller sent.
+const LONGEST_DETAIL: usize = 1_000;
+
 /// What Nginx logs for a caller who left before the answer; no such status goes over the wire.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
 
@@ -63,7 +66,7 @@ impl Visit {
         let ours = || HeaderValue::from_bytes(&stamp::request_id(gateway.0.clock.now())).expect("hexadecimal digits");
         Self {
             gateway: gateway.clone(),
-            method: head.method.clone(),
+            method: told(&head.method),
             ended: false,
             began: gateway.0.clock.elapsed(),
             waited: Duration::ZERO,
@@ -150,7 +153,11 @@ impl Visit {
         }
         let (decision, bill, cache_status) = (answer.decision, answer.bill, answer.cache_word());
         if let (Some(trail), Content::Problem(problem)) = (&self.trail, &answer.content) {
-            trail.note(|| Step::Refused { status: problem.status.as_u16(), code: problem.code.clone(), detail: problem.detail.clone() });
+            trail.note(|| Step::Refused {
+                status: problem.status.as_u16(),
+                code: problem.code.clone(),
+                detail: shortened(&problem.detail),
+            });
         }
         if let Content::Copy(entry, _) = &answer.content {
             entry.serve(decision);
@@ -278,6 +285,28 @@ impl Drop for Visit {
 /// The caller's own id for its request, if it is one that may be logged and sent on.
 pub(super) fn their_id(headers: &HeaderMap) -> Option<HeaderValue> {
     headers.get(REQUEST_ID).filter(|id| is_plain(id)).cloned()
+}
+
+/// A method as the log, spans and remembered requests tell it. A caller may send any, of any length: what is none of the usual is one word, as
+/// the conventions for spans have it, so that what is kept does not grow with it.
+fn told(method: &Method) -> Method {
+    const USUAL: [Method; 9] = [
+        Method::GET,
+        Method::HEAD,
+        Method::POST,
+        Method::PUT,
+        Method::PATCH,
+        Method::DELETE,
+        Method::OPTIONS,
+        Method::CONNECT,
+        Method::TRACE,
+    ];
+    if USUAL.contains(method) { method.clone() } else { Method::from_bytes(b"_OTHER").expect("a token") }
+}
+
+fn shortened(detail: &str) -> String {
+    let end = detail.char_indices().nth(LONGEST_DETAIL).map_or(detail.len(), |(end, _)| end);
+    detail[..end].to_owned()
 }
 
 fn is_plain(id: &HeaderValue) -> bool {

@@ -141,8 +141,7 @@ mod tests {
             let Ok(url) = text.parse::<SentinelUrl>();
             assert_eq!((url.expose(), url.to_string(), format!("{url:?}")), (text, shown.to_owned(), shown.to_owned()));
         }
-        let text = "[shared]\nsentinels = [\"redis://:pass@s1:26379\"]\n";
-        let config = crate::config::Config::parse(text, "gateway.toml", []).expect("a configuration");
+        let config: Config = toml::from_str("sentinels = [\"redis://:pass@s1:26379\"]").expect("settings");
         assert!(!toml::to_string(&config).expect("TOML").contains("pass@") && !format!("{config:?}").contains("pass@"));
     }
 }
