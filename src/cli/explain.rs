@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::Failed;
 use super::client::Place;
 use super::control::show;
-use super::report::Data;
+use super::report::{self, Data};
 
 /// `explain`
 #[derive(Debug, Args)]
@@ -122,7 +122,7 @@ fn past(requests: &[Value]) -> String {
         }
         for charge in request["charges"].as_array().into_iter().flatten() {
             let part = |name: &str| plain(&charge[name]);
-            let why = charge["why"].as_str().map(|why| format!(": {why}")).unwrap_or_default();
+            let why = charge["why"].as_str().map(|why| format!(": {}", report::plain(why))).unwrap_or_default();
             let _ = writeln!(
                 text,
                 "{:<12} {} {}, {} posted of {}{why}",
@@ -155,7 +155,7 @@ fn node(text: &mut String, name: &str, of: &Value, depth: usize) {
 }
 
 fn plain(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    value.as_str().map_or_else(|| value.to_string(), report::plain)
 }
 
 #[cfg(test)]
@@ -179,7 +179,7 @@ mod tests {
     fn a_past_request_is_named_by_its_id_and_told_step_by_step() {
         let data = json!({ "data": [
             { "request_id": "a b", "decision": "billed", "billed": "yes", "number": null,
-              "steps": [{ "step": "held", "text": "hold 17 taken" }],
+              "steps": [{ "step": "held", "text": "hold 17 taken\u{1b}[2J\nbilled no" }],
               "charges": [{ "hold": 17, "state": "settled", "posted_usd": "0.10", "price_usd": "0.10", "why": "a fresh check was answered" }] },
             { "request_id": "a b", "decision": "hit" },
         ]});
@@ -189,7 +189,7 @@ mod tests {
         request_id   a b
         decision     billed
         billed       yes
-        held         hold 17 taken
+        held         hold 17 taken [2J billed no
         charge       17 settled, 0.10 posted of 0.10: a fresh check was answered
 
         request_id   a b

@@ -181,7 +181,10 @@ fn forgotten(teller: &Teller<'_>, rows: &[Row]) -> Value {
         let why = row.why.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
         format!("hold {} of {} for {} is {}{why}", row.id, row.price, row.operation, row.state)
     });
-    let note = "the request left the log of decisions, and this is what the ledger has of it";
+    let under_way = rows.iter().any(|row| row.state == State::Held);
+    let place =
+        if under_way { "is under way, here or at another gateway" } else { "left the log of decisions, or came to another gateway" };
+    let note = format!("the request {place}, and this is what the ledger has of it");
     let why = format!("{note}; {}: billed: {billed}, {cost}", ends.collect::<Vec<_>>().join("; "));
     json!({
         "request_id": first.request_id, "at": first.held_at, "caller": first.caller, "enterprise": first.enterprise.to_string(),

@@ -143,3 +143,16 @@ async fn a_purchase_goes_on_being_noted_when_its_caller_has_left() {
         (&"unknown".into(), &"billed".into(), &"settled".into())
     );
 }
+
+#[tokio::test]
+async fn a_request_that_is_under_way_is_not_said_to_have_left_the_log() {
+    let world = World::gated(BUDGET, |_| {}).await;
+    world.gate.close();
+    let waiting = tokio::spawn(world.ask(&format!("/v2/reputation/numbers/{STORED}?fresh=true")).header("x-request-id", "now").send());
+    world.reached(1).await;
+    let told = world.admin("/admin/v1/explain?request_id=now").await.json()["data"][0].clone();
+    assert!(told["why"].as_str().is_some_and(|why| why.contains("is under way") && !why.contains("left the log")), "{told:#}");
+    assert_eq!((&told["billed"], &told["charges"][0]["state"]), (&"unknown".into(), &"held".into()), "{told:#}");
+    world.gate.open();
+    waiting.await.expect("nothing panics");
+}
