@@ -176,7 +176,8 @@ async function toggle(request) {
   if (opened.delete(key)) return showRequests();
   try {
     const { data } = await ask(`explain?${new URLSearchParams({ request_id: request.request_id })}`);
-    opened.set(key, explanation(data.find((each) => each.at === request.at) ?? data[0]));
+    const own = data.find((each) => each.at === request.at);
+    opened.set(key, own ? explanation(own) : element("p", {}, "It is not remembered any more: its id was used again and again."));
   } catch (failure) {
     opened.set(key, element("p", { class: "bad" }, failure.message));
   }
