@@ -11,16 +11,13 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::PATIENCE;
+use super::{PATIENCE, listen};
 
 /// The key that receivers know.
 const KEY: &[u8; 32] = b"thirty-two bytes that nobody has";
@@ -69,13 +66,7 @@ impl Receiver {
         let address = listener.local_addr().expect("an address");
         let receiver = Self { address, replies: Arc::new(Mutex::new(replies.iter().cloned().collect())), posts: Arc::default() };
         let serving = receiver.clone();
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let receiver = serving.clone();
-                let service = service_fn(move |request| receiver.clone().answer(request));
-                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
-            }
-        });
+        listen::answer(listener, move |request| serving.clone().answer(request));
         receiver
     }
 

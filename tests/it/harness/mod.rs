@@ -9,6 +9,7 @@ pub(crate) mod contract;
 pub(crate) mod frames;
 mod gate;
 pub(crate) mod hook;
+mod listen;
 pub(crate) mod origin;
 pub(crate) mod process;
 pub(crate) mod receiver;

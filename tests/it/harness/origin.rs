@@ -9,11 +9,10 @@ use http::{HeaderMap, Request, Response};
 use http_body_util::channel::{Channel, Sender};
 use http_body_util::{BodyExt, Either, Full};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+
+use super::listen;
 
 type Body = Either<Full<Bytes>, Channel<Bytes, std::io::Error>>;
 
@@ -57,13 +56,7 @@ impl Origin {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let origin = Self { address: listener.local_addr().expect("an address"), facts: Arc::default() };
         let serving = origin.clone();
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let origin = serving.clone();
-                let service = service_fn(move |request| origin.clone().answer(request));
-                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
-            }
-        });
+        listen::answer(listener, move |request| serving.clone().answer(request));
         origin
     }
 

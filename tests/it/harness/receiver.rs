@@ -9,9 +9,6 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse};
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
@@ -20,6 +17,8 @@ use opentelemetry_proto::tonic::trace::v1::{Span, status};
 use prost::Message;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+
+use super::listen;
 
 /// A running receiver.
 #[derive(Clone)]
@@ -70,13 +69,7 @@ impl Receiver {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let receiver = Self { address: listener.local_addr().expect("an address"), facts: Arc::default() };
         let serving = receiver.clone();
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let receiver = serving.clone();
-                let service = service_fn(move |request| receiver.clone().answer(request));
-                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
-            }
-        });
+        listen::answer(listener, move |request| serving.clone().answer(request));
         receiver
     }
 
